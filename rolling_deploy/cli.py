@@ -1,0 +1,470 @@
+"""The commands: parse, build, call one operation, show, and end with the right code. Thin.
+
+Heavy imports are made inside the commands, so that `--help` costs little more than click itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from rolling_deploy import __version__
+from rolling_deploy.errors import (
+    EXIT_PLAN_HAS_CHANGES,
+    Degraded,
+    InputWrong,
+    Interrupted,
+    InvariantBroken,
+    PreflightRefused,
+    RollingDeployError,
+    UsageWrong,
+)
+
+if TYPE_CHECKING:
+    from rolling_deploy.operations.rollouts import Desk, Run
+    from rolling_deploy.operations.site import Site
+    from rolling_deploy.report import Viewer
+    from rolling_deploy.settings import Inventory
+
+OUTPUTS = ("auto", "rich", "plain", "json", "github", "gitlab")
+
+Command = Callable[..., Any]
+
+
+def _together(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+inventory_option = click.option(
+    "-i",
+    "--inventory",
+    "inventory_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("inventory.yaml"),
+    envvar="ROLLING_DEPLOY_INVENTORY",
+    show_default=True,
+    show_envvar=True,
+    help="The inventory file.",
+)
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    envvar="ROLLING_DEPLOY_STATE_DIR",
+    show_envvar=True,
+    help="Where this machine keeps records. Default: `~/.local/state/rolling-deploy`.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+release_option = click.option("--release", required=True, metavar="VERSION", help="The release.")
+without_option = click.option(
+    "--without",
+    multiple=True,
+    metavar="LB",
+    help="This load balancer is really off: recorded, and shown as not proved. Repeatable.",
+)
+load_pending_option = click.option(
+    "--load-pending",
+    is_flag=True,
+    help="Edits of nginx's files that are not loaded yet may go live with our reload.",
+)
+output_options = _together(
+    click.option(
+        "--output",
+        type=click.Choice(OUTPUTS),
+        default="auto",
+        show_default=True,
+        help="How progress is shown. `auto`: live on a terminal, marked in CI, plain elsewhere.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="The same as `--output json`."),
+)
+acting_options = _together(
+    inventory_option,
+    state_dir_option,
+    click.option("--yes", is_flag=True, help="Do not ask."),
+    click.option("--reason", default="", metavar="TEXT", help="Kept in the record and the lock."),
+    without_option,
+    output_options,
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rolling-deploy")
+def cli() -> None:
+    """Deploy a new version to a fleet behind Nginx without a single user noticing."""
+
+
+@cli.command()
+@inventory_option
+@state_dir_option
+@release_option
+@without_option
+@load_pending_option
+@click.option("--no-canary", is_flag=True, help="Write no canary key to the session store.")
+@click.option(
+    "--detailed-exitcode", is_flag=True, help="0: nothing to do, 10: there are changes."
+)
+@json_option
+def plan(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    release: str,
+    without: tuple[str, ...],
+    load_pending: bool,
+    no_canary: bool,
+    detailed_exitcode: bool,
+    as_json: bool,
+) -> None:
+    """Show every check, step and rendered difference of a deployment; touch nothing."""
+    from rolling_deploy.operations import planning
+    from rolling_deploy.operations.survey import Acceptance
+    from rolling_deploy.report.json_lines import one_line
+    from rolling_deploy.report.plan import plan_lines, plan_object
+
+    with _desk(inventory_path, state_dir, output="plain", without=without) as desk:
+        acceptance = Acceptance(load_pending=load_pending, canary=not no_canary)
+        view = planning.plan(desk, release, acceptance)
+    click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
+    if view.refused:
+        raise PreflightRefused(
+            f"{len(view.refused)} checks stand in the way", next_step="mend what the plan names"
+        )
+    if detailed_exitcode and view.has_changes:
+        raise click.exceptions.Exit(EXIT_PLAN_HAS_CHANGES)
+
+
+@cli.command()
+@acting_options
+@release_option
+@load_pending_option
+@click.option("--adopt", is_flag=True, help="Adopt upstream files that are not managed yet.")
+def run(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    release: str,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    load_pending: bool,
+    adopt: bool,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Deploy a release to every backend, one wave after the other."""
+    from rolling_deploy.operations import adoption, rollouts
+    from rolling_deploy.operations.survey import Acceptance
+
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        adopt_first = None
+        if adopt:
+
+            def adopt_first(site: Site) -> None:
+                adopted = adoption.adopt_on(desk, site, load_pending=load_pending)
+                if adopted is not None:
+                    adopted.raise_unless_done()
+
+        acceptance = Acceptance(load_pending=load_pending)
+        ended = rollouts.run(desk, release, acceptance=acceptance, adopt_first=adopt_first)
+        _finish(desk, ended)
+
+
+@cli.command()
+@acting_options
+@click.option(
+    "--skip", multiple=True, metavar="BACKEND", help="Leave this backend as it is. Repeatable."
+)
+def resume(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    output: str,
+    as_json: bool,
+    skip: tuple[str, ...],
+) -> None:
+    """Go on with the unfinished rollout, from this or any other machine.
+
+    For a halted rollout this is your answer: what failed is tried once more.
+    """
+    from rolling_deploy.operations import rollouts
+
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        _finish(desk, rollouts.resume(desk, skip=skip))
+
+
+@cli.command()
+@acting_options
+@click.option(
+    "--leave-changed",
+    is_flag=True,
+    help="Only put back what is untouched; what was upgraded stays upgraded.",
+)
+def abort(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    output: str,
+    as_json: bool,
+    leave_changed: bool,
+) -> None:
+    """Take the unfinished rollout back to what ran before, as carefully as it went."""
+    from rolling_deploy.operations import rollouts
+
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        _finish(desk, rollouts.abort(desk, leave_changed=leave_changed))
+
+
+@cli.command()
+@acting_options
+@load_pending_option
+def adopt(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    output: str,
+    as_json: bool,
+    load_pending: bool,
+) -> None:
+    """Take the upstream files on the load balancers over, unchanged in what they do."""
+    from rolling_deploy.operations import adoption
+
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        _finish(desk, adoption.adopt(desk, load_pending=load_pending))
+
+
+@cli.command()
+@acting_options
+def unadopt(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    output: str,
+    as_json: bool,
+) -> None:
+    """Give the upstream files back, byte for byte as they were before `adopt`."""
+    from rolling_deploy.operations import adoption
+
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        _finish(desk, adoption.unadopt(desk))
+
+
+@cli.command()
+@inventory_option
+@state_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@without_option
+def unlock(
+    *, inventory_path: Path, state_dir: Path | None, yes: bool, without: tuple[str, ...]
+) -> None:
+    """Free the lock of a run that is dead, after showing what it left undone."""
+    from rolling_deploy.operations import rollouts
+
+    with _desk(inventory_path, state_dir, yes, without=without, output="plain") as desk:
+        click.echo(rollouts.unlock(desk))
+
+
+@cli.command()
+@inventory_option
+@state_dir_option
+@json_option
+def status(*, inventory_path: Path, state_dir: Path | None, as_json: bool) -> None:
+    """Tell what is live, what is on disk, who is out and by whom, and the rollout under way."""
+    from rolling_deploy.operations.telling import status as told
+    from rolling_deploy.report.json_lines import one_line
+    from rolling_deploy.report.status import status_lines, status_object
+    from rolling_deploy.state.record_file import default_state_dir
+
+    view = told(_inventory(inventory_path), state_dir or default_state_dir())
+    click.echo(one_line(status_object(view)) if as_json else "\n".join(status_lines(view)))
+    if view.problems:
+        raise Degraded(
+            f"{len(view.problems)} problems",
+            site="see the problems above",
+            next_step="rolling-deploy resume" if view.rollout else "rolling-deploy plan",
+        )
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Leave the fleet up and print what to try by hand.")
+@click.option("--backends", type=click.IntRange(2, 24), default=3, show_default=True)
+@click.option("--load-balancers", type=click.IntRange(1, 4), default=1, show_default=True)
+@click.option("--keep-alive", is_flag=True, help="The load's clients keep their connections.")
+@output_options
+def demo(
+    *,
+    keep: bool,
+    backends: int,
+    load_balancers: int,
+    keep_alive: bool,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Bring up a whole fleet on this machine and roll a new version over it, under load."""
+    from rolling_deploy.demo.show import show
+
+    code = show(
+        backends=backends,
+        load_balancers=load_balancers,
+        keep=keep,
+        keep_alive=keep_alive,
+        output=_output(output, as_json),
+    )
+    raise click.exceptions.Exit(code)
+
+
+def _output(output: str, as_json: bool) -> str:
+    return "json" if as_json else output
+
+
+def _inventory(path: Path) -> Inventory:
+    from rolling_deploy.inventory import load_inventory
+
+    return load_inventory(path)
+
+
+@contextmanager
+def _desk(  # noqa: PLR0913, PLR0917 # what every operation needs
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool = True,
+    reason: str = "",
+    without: tuple[str, ...] = (),
+    output: str = "auto",
+) -> Iterator[Desk]:
+    """Everything an operation needs, with signals heard and the view closed at the end."""
+    from rolling_deploy.operations.rollouts import Desk
+    from rolling_deploy.report import viewer
+    from rolling_deploy.runner import Stop
+    from rolling_deploy.state.record_file import default_state_dir
+
+    inventory = _inventory(inventory_path)
+    view = viewer(output)
+    stop = Stop()
+    _hear_signals(stop)
+    desk = Desk(
+        inventory,
+        state_dir or default_state_dir(),
+        view,
+        _confirm(view, yes=yes),
+        stop,
+        frozenset(without),
+        reason,
+    )
+    try:
+        yield desk
+    except RollingDeployError as error:
+        view.failed(error)
+        raise
+    finally:
+        view.close()
+
+
+def _hear_signals(stop: Any) -> None:
+    def heard(number: int, _frame: object) -> None:
+        if stop.is_requested:
+            os._exit(128 + number)  # asked twice: the record is complete without a farewell
+        stop.request(number)
+        if not stop.is_heard:
+            raise Interrupted(
+                "ended before anything was begun",
+                signal_number=number,
+                site="nothing was touched",
+            )
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, heard)
+
+
+def _confirm(view: Viewer, *, yes: bool) -> Callable[[str], bool]:
+    def confirm(question: str) -> bool:
+        if yes:
+            return True
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageWrong(
+                f"a question needs a terminal: {question}", next_step="answer it with `--yes`"
+            )
+        view.pause()
+        return click.confirm(question, default=False, err=True)
+
+    return confirm
+
+
+def _finish(desk: Desk, ended: Run | None) -> None:
+    """Show the report, and end with the code of how it ended."""
+    if ended is None:
+        return
+    view: Any = desk.reporter
+    view.summary(ended.entries, ended.record)
+    ended.raise_unless_done()
+
+
+def error_lines(error: RollingDeployError) -> list[str]:
+    """Answers the message of an error: what happened, where, is the site all right, what next."""
+    lines = [f"error: {error.what}"]
+    if isinstance(error, InputWrong):
+        lines += [f"  {problem}" for problem in error.problems]
+    for title, text in (("where", error.where), ("site", error.site), ("next", error.next_step)):
+        if text:
+            lines.append(f"  {title}: {text}")
+    return lines
+
+
+def main() -> NoReturn:
+    """The entry point: every end has its own exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RollingDeployError as error:
+        click.echo("\n".join(error_lines(error)), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        if os.environ.get("ROLLING_DEPLOY_DEBUG"):
+            raise
+        click.echo(
+            "\n".join(
+                error_lines(
+                    InvariantBroken(
+                        f"a bug of ours: {type(error).__name__}: {error}",
+                        site="the record tells how far it came; `rolling-deploy status` shows it",
+                        next_step="run again with ROLLING_DEPLOY_DEBUG=1 and report what it says",
+                    )
+                )
+            ),
+            err=True,
+        )
+        sys.exit(InvariantBroken.exit_code)

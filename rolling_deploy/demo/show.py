@@ -1,0 +1,89 @@
+"""`rolling-deploy demo`: a whole fleet on this machine, a load, and a real rollout over it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE, DemoFleet, FleetShape
+from rolling_deploy.demo.load import Load, LoadShape
+from rolling_deploy.demo.servers import Servers
+from rolling_deploy.demo.tally import Summary
+from rolling_deploy.errors import Interrupted, RollingDeployError
+from rolling_deploy.inventory import load_inventory
+from rolling_deploy.operations import adoption, rollouts
+from rolling_deploy.operations.rollouts import Desk
+from rolling_deploy.operations.survey import Acceptance
+from rolling_deploy.report import Viewer, viewer
+from rolling_deploy.runner import Stop
+
+SETTLE_S = 1.0
+"""The load runs this long before and after the rollout, so that both versions are seen alone."""
+
+
+def show(
+    *, backends: int, load_balancers: int, keep: bool, keep_alive: bool, output: str
+) -> int:
+    """Run the demo and answer its exit code: 0 only when nobody noticed anything.
+
+    Raises:
+        RollingDeployError: the fleet does not come up, or the rollout did not end well.
+    """
+    servers = Servers.find()
+    shape = FleetShape(backends=backends, load_balancers=load_balancers)
+    view = viewer(output)
+    with DemoFleet(None, servers, shape) as fleet:
+        _say("\n".join(fleet.describe()))
+        summary = _roll_under_load(fleet, view, keep_alive=keep_alive)
+        print("\n".join(summary.lines()))  # noqa: T201 # the demo's data
+        if keep:
+            _wait_for_a_person(fleet)
+    return 0 if summary.is_clean else 1
+
+
+def _roll_under_load(fleet: DemoFleet, view: Viewer, *, keep_alive: bool) -> Summary:
+    stop = Stop()
+    desk = Desk(
+        load_inventory(fleet.inventory_path),
+        fleet.directory / "state",
+        view,
+        lambda _: True,
+        stop,
+        reason="demo",
+    )
+    load = Load(fleet.urls, LoadShape(keep_alive=keep_alive))
+    load.start()
+    try:
+        threading.Event().wait(SETTLE_S)
+        _say(f"a load of session-carrying clients runs; adopting the upstream, then {FIRST_RELEASE} -> {NEXT_RELEASE}")
+        adopted = adoption.adopt(desk)
+        if adopted is not None:
+            adopted.raise_unless_done()
+        ended = rollouts.run(desk, NEXT_RELEASE, acceptance=Acceptance())
+        if ended is not None:
+            view.summary(ended.entries, ended.record)
+            ended.raise_unless_done()
+        threading.Event().wait(SETTLE_S)
+    except RollingDeployError:
+        view.close()
+        print("\n".join(load.stop().lines()))  # noqa: T201 # what the users saw all the same
+        raise
+    view.close()
+    return load.stop()
+
+
+def _wait_for_a_person(fleet: DemoFleet) -> None:
+    """Print what can be tried by hand, and keep the fleet until Ctrl-C."""
+    command = f"{Path(sys.argv[0]).name} %s -i {fleet.inventory_path}"
+    _say("\nthe fleet stays up until Ctrl-C; try, in another terminal:")
+    for words in (f"plan --release {FIRST_RELEASE}", f"run --release {FIRST_RELEASE}", "status"):
+        _say(f"  {command % words}")
+    try:
+        threading.Event().wait()
+    except (KeyboardInterrupt, Interrupted):
+        _say("ending the fleet")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 # the demo talks beside its data

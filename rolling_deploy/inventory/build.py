@@ -1,0 +1,203 @@
+"""From the shape of a sound inventory to the settings that the rest of the tool takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rolling_deploy.inventory.kinds import SERVER_KEYS
+from rolling_deploy.inventory.merge import Effective, Given, effective, given, place_key
+from rolling_deploy.inventory.model import InventoryShape, LoadBalancerShape, ServerShape, Shape
+from rolling_deploy.inventory.places import (
+    backend_state_dir,
+    load_balancer_state_dir,
+    local,
+    nginx_file,
+)
+from rolling_deploy.rollout.fleet import (
+    Backend,
+    DrainAtLimit,
+    Fleet,
+    LoadBalancer,
+    OnFailure,
+    Policy,
+)
+from rolling_deploy.settings import (
+    BackendSettings,
+    HealthSettings,
+    HostTarget,
+    Inventory,
+    LoadBalancerSettings,
+    ReleaseSettings,
+    ServerSettings,
+    SessionStoreSettings,
+    StrategySettings,
+    TomcatSettings,
+    UpstreamSettings,
+    VersionSource,
+    WarmUpSettings,
+)
+
+T = TypeVar("T")
+
+REMOTE_PATHS = frozenset(
+    {"file", "state_dir", "binary", "config", "prefix", "pid_file", "catalina_base"}
+    | {"catalina_home", "java_home", "root"}
+)
+LOCAL_PATHS = frozenset({"key", "known_hosts", "artifact"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """The file an inventory is made from, and the template it names."""
+
+    path: Path
+    digest: str
+    template_name: str
+    template: str
+
+
+def build(shape: InventoryShape, source: Source) -> Inventory:
+    """Answers the inventory with every default applied. The shape has been checked."""
+    backends = effective(shape)
+    load_balancers = {b.name: _load_balancer(b, shape) for b in shape.load_balancers}
+    settings = {
+        shape.backends[index].name: _backend(backend, shape, source)
+        for index, backend in enumerate(backends)
+    }
+    store = shape.session_store
+    used = {balancer.host for balancer in load_balancers.values()}
+    used |= {backend.host for backend in settings.values()}
+    used |= {store.via} if store and store.via else set()
+    return Inventory(
+        path=str(source.path.absolute()),
+        digest=source.digest,
+        application=shape.application,
+        fleet=_fleet(shape, settings),
+        hosts={name: _host(name, shape, source) for name in shape.hosts if name in used},
+        load_balancers=load_balancers,
+        upstreams={
+            upstream.name: settings_of(UpstreamSettings, given(upstream))
+            for upstream in shape.upstreams
+        },
+        backends=settings,
+        session_store=settings_of(SessionStoreSettings, given(store)),
+        template=source.template,
+        template_name=source.template_name,
+        variables=shape.variables or {},
+    )
+
+
+def settings_of(
+    settings: type[T],
+    values: Given,
+    computed: Mapping[str, Any] | None = None,
+    source: Source | None = None,
+) -> T:
+    """Answers settings from given keys; a key `x_s` fills `x_ms`, what is not given stays default.
+
+    `computed` holds what does not stand under a key of the same name. With a `source`, local
+    paths are made absolute, their defaults too.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}  # type: ignore[arg-type] # T is a dataclass
+    filled: dict[str, Any] = {}
+    for key, value in values.items():
+        milliseconds = f"{key.removesuffix('_s')}_ms"
+        if key in fields:
+            filled[key] = _plain(key, value)
+        elif milliseconds in fields:
+            filled[milliseconds] = round(value * 1000)
+    filled |= computed or {}
+    for key in LOCAL_PATHS & fields.keys() if source else ():
+        path = filled.get(key, fields[key])
+        if path and source:
+            filled[key] = local(path, source.path)
+    return settings(**filled)
+
+
+def _plain(key: str, value: object) -> object:
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Shape):
+        return settings_of(VersionSource, given(value))
+    if key in REMOTE_PATHS and isinstance(value, str) and value:
+        return posixpath.normpath(value)
+    return value
+
+
+def _host(name: str, shape: InventoryShape, source: Source) -> HostTarget:
+    own = shape.hosts[name]
+    computed = {"name": name, "address": own.address or name}
+    return settings_of(HostTarget, given(shape.ssh) | given(own), computed, source)
+
+
+def _load_balancer(balancer: LoadBalancerShape, shape: InventoryShape) -> LoadBalancerSettings:
+    nginx = given(shape.nginx) | given(balancer.nginx)
+    file = posixpath.normpath(nginx.get("file") or nginx_file(shape.application))
+    state_dir = load_balancer_state_dir(file, shape.application)
+    computed = {
+        "name": balancer.name,
+        "host": balancer.host or balancer.name,
+        "file": file,
+        "state_dir": posixpath.normpath(nginx.get("state_dir") or state_dir),
+    }
+    return settings_of(LoadBalancerSettings, nginx, computed)
+
+
+def _backend(backend: Effective, shape: InventoryShape, source: Source) -> BackendSettings:
+    own = shape.backends[backend.index or 0]
+    servers = {
+        upstream: ServerSettings(address=server.address, parameters=_parameters(server))
+        for upstream, server in backend.servers.items()
+    }
+    first = next(iter(servers.values())).address
+    return BackendSettings(
+        name=backend.name,
+        host=backend.host,
+        servers=servers,
+        probe_address=own.probe_address or first,
+        strategy=_strategy(backend, source),
+        health=settings_of(HealthSettings, backend.health),
+        warm_up=settings_of(WarmUpSettings, backend.warm_up),
+        zone=own.zone or "",
+        variables=own.variables or {},
+        ignore_connections_from=tuple(own.ignore_connections_from or ()),
+    )
+
+
+def _parameters(server: ServerShape) -> tuple[str, ...]:
+    """Answers the declared parameters as nginx writes them."""
+    values = given(server)
+    words = [f"{key}={values[key]}" for key in SERVER_KEYS if key in values and key != "backup"]
+    words += ["backup"] if server.backup else []
+    return (*words, *(server.parameters or ()))
+
+
+def _strategy(backend: Effective, source: Source) -> StrategySettings:
+    upgrade = backend.upgrade
+    state_dir = upgrade.get("state_dir") or backend_state_dir(upgrade[place_key(upgrade)])
+    computed = {"state_dir": posixpath.normpath(state_dir)}
+    if upgrade["strategy"] == "tomcat":
+        return settings_of(TomcatSettings, upgrade, computed, source)
+    return settings_of(ReleaseSettings, upgrade, computed, source)
+
+
+def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fleet:
+    drain, rollout = given(shape.drain), given(shape.rollout)
+    values = rollout | {f"drain_{key}": value for key, value in drain.items()}
+    if "drain_at_limit" in values:
+        values["drain_at_limit"] = DrainAtLimit(values["drain_at_limit"])
+    if "on_failure" in values:
+        values["on_failure"] = OnFailure(values["on_failure"])
+    return Fleet(
+        application=shape.application,
+        load_balancers=tuple(LoadBalancer(balancer.name) for balancer in shape.load_balancers),
+        backends=tuple(
+            Backend(name=name, upstreams=frozenset(backend.servers), zone=backend.zone)
+            for name, backend in backends.items()
+        ),
+        policy=settings_of(Policy, values),
+    )

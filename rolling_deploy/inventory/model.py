@@ -1,0 +1,524 @@
+"""The shape of an inventory file: every key, its kind, its default and what it means.
+
+No default is written here: each is taken from `settings` (or `Policy`), which is the one place
+for them. Overrides use the same shapes as the defaults they override, so nothing but a key
+that was given counts. A key that must be given is marked, and missed by `checks`, not by
+pydantic: whether it is missing may depend on two sections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rolling_deploy.inventory import kinds
+from rolling_deploy.rollout.fleet import Policy
+from rolling_deploy.settings import (
+    HealthSettings,
+    HostTarget,
+    LoadBalancerSettings,
+    ReleaseSettings,
+    SessionStoreSettings,
+    TomcatSettings,
+    UpstreamSettings,
+    WarmUpSettings,
+)
+
+MUST = "must"
+"""The mark of a key that must be given."""
+SHOWN = "shown"
+"""The mark of a default that is worked out: the words for it."""
+
+
+def must(meaning: str) -> Any:  # noqa: ANN401 # stands for a value of any type, as pydantic's Field
+    """Answers a field that must be given."""
+    return Field(default=None, description=meaning, json_schema_extra={MUST: True})
+
+
+def worked_out(default: str, meaning: str, alias: str | None = None) -> Any:  # noqa: ANN401 # as above
+    """Answers a field whose default follows from others; `default` says how."""
+    return Field(default=None, alias=alias, description=meaning, json_schema_extra={SHOWN: default})
+
+
+def default_of(settings: type, name: str) -> Any:  # noqa: ANN401 # as above
+    """Answers a default as `settings` has it; a tuple as the list that YAML has."""
+    for field in dataclasses.fields(settings):
+        if field.name == name:
+            if field.default_factory is not dataclasses.MISSING:
+                return field.default_factory()
+            return list(field.default) if isinstance(field.default, tuple) else field.default
+    raise LookupError(name)
+
+
+def same(settings: type, name: str, meaning: str, shown: str = "") -> Any:  # noqa: ANN401 # as above
+    """Answers a field with the default of the setting `name`."""
+    return Field(
+        default=default_of(settings, name),
+        description=meaning,
+        json_schema_extra={SHOWN: shown} if shown else {},
+    )
+
+
+def seconds(settings: type, name: str, meaning: str) -> Any:  # noqa: ANN401 # as above
+    """Answers a field in seconds with the default of a setting that is in milliseconds."""
+    return Field(default=default_of(settings, name) / 1000, description=meaning)
+
+
+class Shape(BaseModel):
+    """A mapping in the file: the types as they are, and no key but these."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class SshShape(Shape):
+    """How machines are reached. Given for all in `ssh`, for one machine in `hosts`."""
+
+    user: kinds.User = same(
+        HostTarget, "user", "user to log in as", "the user who runs rolling-deploy"
+    )
+    port: kinds.Port = same(HostTarget, "port", "port of sshd")
+    key: kinds.LocalPath = same(
+        HostTarget,
+        "key",
+        "private key file on this machine, relative to this file",
+        "the SSH agent, then the usual files in `~/.ssh`",
+    )
+    known_hosts: kinds.LocalPath = same(
+        HostTarget, "known_hosts", "file of known host keys on this machine"
+    )
+    host_keys: Literal["strict", "accept-new"] = same(
+        HostTarget,
+        "host_keys",
+        "`strict` refuses a host key that is not known, `accept-new` remembers it; a changed key "
+        "is refused by both",
+    )
+    connect_timeout_s: kinds.Seconds = seconds(
+        HostTarget, "connect_timeout_ms", "how long connecting may take"
+    )
+    keepalive_s: kinds.WholeSeconds = same(
+        HostTarget,
+        "keepalive_s",
+        "pause between two SSH keepalives; a link is given up when three stay unanswered",
+    )
+    sudo: kinds.Flag = same(
+        HostTarget, "sudo", "run the few commands that need it through `sudo -n`"
+    )
+
+
+class HostShape(SshShape):
+    """One machine reached by SSH; its keys override those of `ssh`."""
+
+    address: kinds.Host = worked_out("the machine's name", "host name or IP address")
+
+
+class NginxShape(Shape):
+    """The nginx of the load balancers. Given for all at the top, for one under its own name."""
+
+    file: kinds.RemoteFile = worked_out(
+        "`/etc/nginx/conf.d/APPLICATION.upstream.conf`",
+        "the file that rolling-deploy manages there: this application's upstream blocks and "
+        "nothing else",
+    )
+    state_dir: kinds.RemotePath = worked_out(
+        "`.rolling-deploy/APPLICATION` beside the file",
+        "directory there for the lock, the fence and the copy of the record",
+    )
+    generation_port: kinds.Port = same(
+        LoadBalancerSettings,
+        "generation_port",
+        "port on the loopback interface that answers which configuration is live; the same for "
+        "all applications of one nginx",
+    )
+    binary: kinds.RemoteFile = same(
+        LoadBalancerSettings, "binary", "the nginx program", "that of the running master"
+    )
+    config: kinds.RemoteFile = same(
+        LoadBalancerSettings, "config", "main configuration file", "that of the running master"
+    )
+    prefix: kinds.RemotePath = same(
+        LoadBalancerSettings, "prefix", "nginx's prefix directory", "that of the running master"
+    )
+    pid_file: kinds.RemoteFile = same(
+        LoadBalancerSettings, "pid_file", "nginx's pid file", "that of the running master"
+    )
+    test: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        LoadBalancerSettings,
+        "test",
+        "command that tests the configuration, run as it stands",
+        "`nginx -t` as the running master was started",
+    )
+    reload: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        LoadBalancerSettings,
+        "reload",
+        "command that reloads nginx, run as it stands",
+        "`systemctl reload` where systemd runs nginx, else `nginx -s reload`",
+    )
+    other_masters: Literal["refuse", "ignore"] = same(
+        LoadBalancerSettings,
+        "other_masters",
+        "what to do about a second nginx master on the machine: `ignore` says that a person "
+        "knows it to be unrelated",
+    )
+    acknowledged_routes: list[kinds.Address] = same(
+        LoadBalancerSettings,
+        "acknowledged_routes",
+        "addresses of backends that the nginx configuration names outside the managed file, and "
+        "that a person accepts",
+    )
+    prove_limit_s: kinds.Seconds = seconds(
+        LoadBalancerSettings, "prove_limit_ms", "how long it may take to prove a reload"
+    )
+
+
+class LoadBalancerShape(Shape):
+    """One load balancer."""
+
+    name: kinds.Name = must("its name in plans, reports and commands")
+    host: kinds.Name = worked_out("its name", "the machine it runs on, one of `hosts`")
+    nginx: NginxShape = worked_out("all from `nginx`", "overrides of `nginx` for this one")
+
+
+class UpstreamShape(Shape):
+    """One upstream block of the managed file."""
+
+    name: kinds.Name = must("the name that `proxy_pass` uses")
+    options: list[kinds.Directive] = same(
+        UpstreamSettings,
+        "options",
+        "nginx directives of the block, without semicolons; used where no file exists yet (a "
+        "block that exists keeps its own)",
+    )
+
+
+class ServerShape(Shape):
+    """A backend's line in one upstream. What is not given here stays as it is in nginx."""
+
+    address: kinds.Address = must("`host:port` as nginx connects to it")
+    weight: kinds.Count = worked_out("as it is", "nginx's `weight`: share of the requests")
+    max_conns: kinds.CountOrNone = worked_out(
+        "as it is", "nginx's `max_conns`: connections at the same time, 0 for any number"
+    )
+    max_fails: kinds.CountOrNone = worked_out(
+        "as it is", "nginx's `max_fails`: failures before it is avoided, 0 for never"
+    )
+    fail_timeout: kinds.NginxTime = worked_out(
+        "as it is", "nginx's `fail_timeout`, as nginx writes it (`10s`)"
+    )
+    backup: kinds.Flag = worked_out(
+        "as it is", "`true`: nginx's `backup`, used when the others are down; `false`: nothing"
+    )
+    parameters: list[kinds.Parameter] = worked_out(
+        "none", "further parameters as nginx writes them, such as `resolve`"
+    )
+
+
+class UpgradeShape(Shape):
+    """What both strategies have. Given for all at the top, for one backend under its name."""
+
+    state_dir: kinds.RemotePath = worked_out(
+        "`.rolling-deploy` in `catalina_base` or `root`",
+        "directory on the machine for staged and earlier artifacts; on the same file system",
+    )
+    stop_limit_s: kinds.Seconds = seconds(
+        TomcatSettings, "stop_limit_ms", "how long the process may take to end"
+    )
+    start_limit_s: kinds.Seconds = seconds(
+        TomcatSettings, "start_limit_ms", "how long the start command may take"
+    )
+
+
+class TomcatShape(UpgradeShape):
+    """A WAR into a CATALINA_BASE."""
+
+    strategy: Literal["tomcat"] = must("which of the strategies")
+    artifact: kinds.War = must(
+        "the WAR on this machine, relative to this file; `{release}` stands for the version that "
+        "is deployed"
+    )
+    catalina_base: kinds.RemotePath = must("this Tomcat's CATALINA_BASE on its machine")
+    context: kinds.Context = same(
+        TomcatSettings, "context", "context path: `ROOT` for `/`, `a#b` for `/a/b`"
+    )
+    catalina_home: kinds.RemotePath = same(
+        TomcatSettings, "catalina_home", "where Tomcat itself is installed"
+    )
+    java_home: kinds.RemotePath = same(
+        TomcatSettings, "java_home", "JAVA_HOME for `catalina.sh`", "as on the machine"
+    )
+    unit: kinds.Unit = same(
+        TomcatSettings,
+        "unit",
+        "systemd unit that is stopped and started",
+        "none: `catalina.sh` is used",
+    )
+    stop: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        TomcatSettings,
+        "stop",
+        "command that stops it, run as it stands",
+        "`systemctl stop UNIT` with `unit`, else `catalina.sh stop`",
+    )
+    start: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        TomcatSettings,
+        "start",
+        "command that starts it, run as it stands",
+        "`systemctl start UNIT` with `unit`, else `catalina.sh start`",
+    )
+    process: kinds.Text = same(
+        TomcatSettings,
+        "process",
+        "text in the command line of the process, to know it by",
+        "`-Dcatalina.base=CATALINA_BASE`",
+    )
+    keep: kinds.Count = same(TomcatSettings, "keep", "how many earlier WARs stay on the machine")
+
+
+class ReleaseShape(UpgradeShape):
+    """An archive into `releases/VERSION`, and the link `current` to it."""
+
+    strategy: Literal["release"] = must("which of the strategies")
+    artifact: kinds.Archive = must(
+        "the archive on this machine, relative to this file; `{release}` stands for the version "
+        "that is deployed"
+    )
+    root: kinds.RemotePath = must("directory on the machine that holds `releases/` and `current`")
+    stop: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        ReleaseSettings,
+        "stop",
+        "command run before the link is switched, as it stands; together with `start`",
+        "none: `restart` is used",
+    )
+    start: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        ReleaseSettings,
+        "start",
+        "command run after the link is switched, as it stands; together with `stop`",
+        "none: `restart` is used",
+    )
+    restart: Annotated[list[kinds.Word], Field(min_length=1)] = same(
+        ReleaseSettings,
+        "restart",
+        "command run after the link is switched, as it stands; instead of `stop` and `start`",
+        "none: `stop` and `start` are used",
+    )
+    process: kinds.Text = same(
+        ReleaseSettings,
+        "process",
+        "text in the command line of the process, to know it by",
+        "the process that listens on the backend's port",
+    )
+    keep: kinds.Count = same(
+        ReleaseSettings, "keep", "how many earlier releases stay on the machine"
+    )
+
+
+Upgrade = Annotated[TomcatShape | ReleaseShape, Field(discriminator="strategy")]
+STRATEGIES: dict[str, type[UpgradeShape]] = {"tomcat": TomcatShape, "release": ReleaseShape}
+
+
+class VersionShape(Shape):
+    """Where an answer says which version is served: exactly one of `header`, `json`, `pattern`."""
+
+    header: kinds.HeaderName = worked_out("none", "name of a response header")
+    # Under another name in the model: pydantic's own models have a method `json`.
+    json_path: kinds.JsonPath = worked_out(
+        "none", "dotted path into a JSON body, like `build.version`", alias="json"
+    )
+    pattern: kinds.VersionPattern = worked_out(
+        "none", "regular expression with one group, searched in the body"
+    )
+    path: kinds.UrlPath = worked_out("the path of `health`", "path to ask for the version")
+
+
+class HealthShape(Shape):
+    """When a backend is good. Given for all at the top, for one backend under its name."""
+
+    path: kinds.UrlPath = same(HealthSettings, "path", "path that is asked")
+    scheme: Literal["http", "https"] = same(HealthSettings, "scheme", "`http` or `https`")
+    host_header: kinds.HostHeader = same(
+        HealthSettings, "host_header", "the `Host` header", "the backend's address"
+    )
+    headers: dict[kinds.HeaderName, kinds.HeaderValue] = same(
+        HealthSettings, "headers", "further headers of the request"
+    )
+    status: Annotated[list[kinds.Status], Field(min_length=1)] = same(
+        HealthSettings, "status", "statuses that count as good"
+    )
+    content: kinds.Regex = same(
+        HealthSettings, "content", "regular expression that the body must match", "any body"
+    )
+    version: VersionShape = worked_out(
+        "not checked, and said so", "where an answer says which version is served"
+    )
+    streak: kinds.Count = same(HealthSettings, "streak", "how many good answers in a row")
+    interval_min_ms: kinds.Milliseconds = same(
+        HealthSettings, "interval_min_ms", "first pause between two questions; it grows"
+    )
+    interval_max_ms: kinds.Milliseconds = same(
+        HealthSettings, "interval_max_ms", "longest pause between two questions"
+    )
+    timeout_s: kinds.Seconds = seconds(
+        HealthSettings, "timeout_ms", "how long one answer may take; it is asked again"
+    )
+    asked_from: Literal["load-balancers", "operator"] = same(
+        HealthSettings,
+        "asked_from",
+        "where the question is asked: `load-balancers` takes nginx's own way through the network",
+    )
+    verify_tls: kinds.Flag = same(
+        HealthSettings, "verify_tls", "with `https`: verify the certificate"
+    )
+
+
+class WarmUpShape(Shape):
+    """Requests to a backend before users' traffic. Given for all, or for one backend."""
+
+    paths: list[kinds.UrlPath] = same(
+        WarmUpSettings, "paths", "paths to ask, in turn", "none: no warm-up"
+    )
+    requests_max: kinds.Count = same(
+        WarmUpSettings, "requests_max", "give up after so many requests"
+    )
+    concurrency: kinds.Count = same(WarmUpSettings, "concurrency", "requests at the same time")
+    last: kinds.Count = same(
+        WarmUpSettings, "last", "it is warm when so many answers in a row are under `limit_ms`"
+    )
+    limit_ms: kinds.Milliseconds = same(WarmUpSettings, "limit_ms", "what counts as quick")
+    timeout_s: kinds.Seconds = seconds(WarmUpSettings, "timeout_ms", "how long one may take")
+
+
+class DrainShape(Shape):
+    """Waiting until nginx sends a backend nothing more."""
+
+    limit_s: kinds.Seconds = seconds(
+        Policy, "drain_limit_ms", "how long nginx's earlier workers may take to finish"
+    )
+    at_limit: Literal["halt", "force"] = Field(
+        default=Policy().drain_at_limit.value,
+        description="`halt` puts the backends back and stops there; `force` goes on, cuts what is "
+        "still open, and reports it",
+    )
+
+
+class RolloutShape(Shape):
+    """How a rollout goes through the fleet."""
+
+    wave_size: kinds.Count = same(Policy, "wave_size", "backends taken out at the same time")
+    serving_min: kinds.Count = same(
+        Policy, "serving_min", "backends that keep serving in every upstream, whatever happens"
+    )
+    on_failure: Literal["halt", "back-node"] = Field(
+        default=Policy().on_failure.value,
+        description="when a backend does not become good: `halt` leaves it out and stops there, "
+        "`back-node` brings back the release it ran before",
+    )
+    attempts_max: kinds.Count = same(
+        Policy, "attempts_max", "how often one step is tried on one machine"
+    )
+    ready_limit_s: kinds.Seconds = seconds(
+        Policy, "ready_limit_ms", "how long a started backend may take to become good"
+    )
+    busy_limit_s: kinds.Seconds = seconds(
+        Policy, "busy_limit_ms", "how long an earlier command of ours may still run on a machine"
+    )
+
+
+class BackendShape(Shape):
+    """One application process. Several may live on one machine."""
+
+    name: kinds.Name = must("its name in plans, reports and commands")
+    host: kinds.Name = worked_out("its name", "the machine it lives on, one of `hosts`")
+    zone: kinds.Name = worked_out("none", "label of where it stands (rack, data centre)")
+    variables: dict[kinds.Identifier, Any] = worked_out(
+        "none", "values of its own for the template"
+    )
+    address: kinds.Address = worked_out(
+        "from `servers`", "short for `servers` when there is exactly one upstream"
+    )
+    servers: dict[kinds.Name, ServerShape] = worked_out(
+        "from `address`", "its line in each upstream, by the upstream's name"
+    )
+    probe_address: kinds.Address = worked_out(
+        "the address in its first upstream",
+        "`host:port` that health, warm-up and the check for open connections use",
+    )
+    ignore_connections_from: list[kinds.Ip] = worked_out(
+        "none", "IP addresses (monitoring) whose open connections do not hold up the stop"
+    )
+    upgrade: Upgrade = worked_out("all from `upgrade`", "overrides of `upgrade` for this backend")
+    health: HealthShape = worked_out("all from `health`", "overrides of `health` for this backend")
+    warm_up: WarmUpShape = worked_out(
+        "all from `warm_up`", "overrides of `warm_up` for this backend"
+    )
+
+
+class SessionStoreShape(Shape):
+    """The Redis that holds the sessions; left out, it is not checked, and said so."""
+
+    url: kinds.RedisUrl = must("`redis://host:port/db` or `rediss://...`, never with a password")
+    via: kinds.Name = same(
+        SessionStoreSettings,
+        "via",
+        "machine of `hosts` that it is reached from, where `url` may say `localhost`",
+        "none: reached directly",
+    )
+    username: kinds.Text = same(
+        SessionStoreSettings, "username", "the application's own user", "Redis's default user"
+    )
+    password_env: kinds.Environment = same(
+        SessionStoreSettings,
+        "password_env",
+        "environment variable that holds the password",
+        "no password",
+    )
+    key_prefix: kinds.Text = same(
+        SessionStoreSettings,
+        "key_prefix",
+        "prefix of the session keys, so that the check may write where the application does",
+        "none",
+    )
+    memory_used_max: kinds.Share = same(
+        SessionStoreSettings, "memory_used_max", "share of `maxmemory` above which it warns"
+    )
+    latency_max_ms: kinds.Milliseconds = same(
+        SessionStoreSettings, "latency_max_ms", "a command slower than this warns"
+    )
+    timeout_s: kinds.Seconds = seconds(
+        SessionStoreSettings, "timeout_ms", "how long connecting and each command may take"
+    )
+    deadline_s: kinds.Seconds = seconds(
+        SessionStoreSettings, "deadline_ms", "how long the whole check may take"
+    )
+
+
+class InventoryShape(Shape):
+    """The whole file."""
+
+    application: kinds.Name = must("name of the application; it names files on the load balancers")
+    variables: dict[kinds.Identifier, Any] = worked_out("none", "values for the template")
+    ssh: SshShape = worked_out("as listed", "how machines are reached, unless `hosts` differs")
+    hosts: dict[kinds.Name, HostShape] = must("the machines reached by SSH, by name")
+    nginx: NginxShape = worked_out("as listed", "nginx on the load balancers, unless one differs")
+    load_balancers: Annotated[list[LoadBalancerShape], Field(min_length=1)] = must(
+        "the load balancers"
+    )
+    upstreams: Annotated[list[UpstreamShape], Field(min_length=1)] = must(
+        "the upstream blocks of the managed file"
+    )
+    template: kinds.LocalPath = worked_out(
+        "the one that comes with rolling-deploy",
+        "template of the managed file, relative to this file",
+    )
+    upgrade: Upgrade = worked_out(
+        "none: every backend has its own", "how a release is put in place, unless one differs"
+    )
+    health: HealthShape = worked_out("as listed", "when a backend is good, unless one differs")
+    warm_up: WarmUpShape = worked_out("as listed", "warming up, unless one differs")
+    drain: DrainShape = worked_out("as listed", "waiting until nginx sends nothing more")
+    rollout: RolloutShape = worked_out("as listed", "how a rollout goes through the fleet")
+    backends: Annotated[list[BackendShape], Field(min_length=1)] = must(
+        "the backends, in the order a rollout takes them"
+    )
+    session_store: SessionStoreShape = worked_out(
+        "none: not checked, and said so", "the Redis that holds the sessions"
+    )

@@ -1,0 +1,125 @@
+"""First contact with an upstream file as people have it, and giving it back.
+
+Both are rollouts of the same engine that upgrade nothing: the same lock, record, fence and proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from rolling_deploy.errors import PreflightRefused, UsageWrong
+from rolling_deploy.operations.in_hand import InHand, find
+from rolling_deploy.operations.machines import now_ms
+from rolling_deploy.operations.opening import check_renderings, opened_from, with_originals
+from rolling_deploy.operations.rollouts import Desk, Run, begin, go_on, refuse
+from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.survey import (
+    Acceptance,
+    Survey,
+    file_differences,
+    survey_balancers,
+)
+from rolling_deploy.parallel import at_once
+from rolling_deploy.ports import Checked
+from rolling_deploy.remote.record_copies import held_by
+from rolling_deploy.rollout.journal import Purpose
+from rolling_deploy.upstreams.render import Renderings, freeze
+
+
+def survey_for_adoption(site: Site, *, load_pending: bool) -> Survey:
+    """Answers what adopting needs to know: the load balancers only."""
+    acceptance = Acceptance(load_pending=load_pending, adopting=True)
+    balancers, checks, lossy = survey_balancers(site, acceptance)
+    return Survey(balancers, {}, (), tuple(checks), tuple(lossy))
+
+
+def adopt(desk: Desk, *, load_pending: bool = False) -> Run | None:
+    """Take the upstream files over: kept, published unchanged with stamp and endpoint, proved.
+
+    Answers None when all are adopted already, or a person answered no.
+
+    Raises:
+        RollingDeployError: each cause has its own class.
+    """
+    site = desk.connect()
+    try:
+        site.require(site.balancer_hosts())
+        return adopt_on(desk, site, load_pending=load_pending)
+    finally:
+        site.close()
+
+
+def adopt_on(desk: Desk, site: Site, *, load_pending: bool = False) -> Run | None:
+    """The same, over connections that are open."""
+    hand = _free_hand(desk, site, Purpose.ADOPT)
+    if hand.is_open:
+        return go_on(desk, site, hand, ())
+    found = survey_for_adoption(site, load_pending=load_pending)
+    todo = [name for name, one in found.balancers.items() if not one.is_adopted]
+    opened = opened_from(site, found, purpose=Purpose.ADOPT, reason=desk.reason)
+    checks = [*found.checks, *check_renderings(site, found, opened)]
+    for check in checks:
+        desk.reporter.event(Checked(now_ms(), check))
+    refuse(checks)
+    if not todo:
+        desk.say("nothing to do: every load balancer's file is managed already")
+        return None
+    renderings = Renderings(freeze(site.inventory, found.layouts()))
+    for title, lines in file_differences(site, found, renderings):
+        desk.say("\n".join((title, *lines)))
+    if not desk.confirm(f"adopt the upstream files on {', '.join(todo)}?"):
+        return None
+    return begin(desk, site, hand, opened)
+
+
+def unadopt(desk: Desk) -> Run | None:
+    """Put the original files back byte for byte, and prove that ours are served no more.
+
+    Raises:
+        PreflightRefused: a load balancer keeps no original.
+    """
+    site = desk.connect()
+    try:
+        site.require(site.balancer_hosts())
+        hand = _free_hand(desk, site, Purpose.UNADOPT)
+        if hand.is_open:
+            return go_on(desk, site, hand, ())
+        found = survey_for_adoption(site, load_pending=False)
+        originals = _originals(site)
+        out = sorted(found.left_out)
+        if out:
+            raise PreflightRefused(
+                f"{', '.join(out)} is out of rotation by a rollout; the original would put it back",
+                next_step="bring it back with `rolling-deploy run` first",
+            )
+        opened = opened_from(site, found, purpose=Purpose.UNADOPT, reason=desk.reason)
+        opened = with_originals(opened, originals)
+        if not desk.confirm(f"put the original files back on {', '.join(originals)}?"):
+            return None
+        return begin(desk, site, hand, opened)
+    finally:
+        site.close()
+
+
+def _originals(site: Site) -> dict[str, str]:
+    kept = at_once({name: nginx.read_original for name, nginx in site.nginx.items()})
+    missing = [name for name, original in kept.items() if original is None]
+    if missing:
+        raise PreflightRefused(
+            f"no original is kept on {', '.join(missing)}",
+            next_step="a file that was never adopted needs no `unadopt`",
+        )
+    return {name: hashlib.sha256(text or b"").hexdigest() for name, text in kept.items()}
+
+
+def _free_hand(desk: Desk, site: Site, purpose: Purpose) -> InHand:
+    hand = find(site, desk.state_dir)
+    if hand.holder is not None:
+        raise held_by("the load balancers", hand.holder, hand.step)
+    record = hand.record
+    if hand.is_open and record is not None and record.opened.purpose is not purpose:
+        raise UsageWrong(
+            f"rollout {record.opened.rollout} is unfinished",
+            next_step="`rolling-deploy resume` or `rolling-deploy abort` first",
+        )
+    return hand

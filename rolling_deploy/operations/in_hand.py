@@ -1,0 +1,119 @@
+"""Which rollout is in hand, from the load balancers' copies and this disk: so, from any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rolling_deploy.errors import RecordWrong
+from rolling_deploy.operations.site import Site
+from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
+from rolling_deploy.rollout.fold import fold
+from rolling_deploy.rollout.journal import Chain, Record, agree
+from rolling_deploy.state.record_file import RecordFile
+
+HERE = "this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """The newest rollout that is known anywhere, and who holds it.
+
+    Attributes:
+        chain, record: None when there never was a rollout.
+        known: how many lines of the chain each load balancer holds.
+        is_local: this disk has the record too.
+        epoch: the highest seen by any machine of the fleet.
+        holder, step: of a living holder; None and empty when nobody holds it.
+        silent: why some load balancers could not be asked.
+    """
+
+    chain: Chain | None
+    record: Record | None
+    known: Mapping[str, int]
+    is_local: bool
+    epoch: int
+    holder: Holder | None
+    dead_holder: Holder | None
+    step: str
+    silent: Mapping[str, str]
+
+    @property
+    def is_open(self) -> bool:
+        """Answers whether a rollout is unfinished."""
+        return self.record is not None and self.record.closed is None
+
+
+def find(site: Site, state_dir: Path) -> InHand:
+    """Ask every load balancer and this disk.
+
+    Raises:
+        RecordWrong: a copy cannot be read, or two copies differ.
+    """
+    copies, silent = read_copies(site.places)
+    ids = {copy.current for copy in copies.values() if copy.current}
+    application = site.inventory.application
+    ids |= _local_ids(state_dir, application, but=ids)
+    chains = {rollout: _chain_of(site, state_dir, rollout, copies) for rollout in sorted(ids)}
+    chosen = _newest(chains)
+    holder, dead, step = _holder(copies)
+    services, _ = read_copies(site.service_places)
+    fences = [copy.fence.epoch for copy in (*copies.values(), *services.values())]
+    if chosen is None:
+        return InHand(None, None, {}, False, max(fences, default=0), holder, dead, step, silent)
+    chain, known, is_local = chains[chosen]
+    record = fold(chain.entries)
+    epoch = max([record.epoch, *fences])
+    return InHand(chain, record, known, is_local, epoch, holder, dead, step, silent)
+
+
+def _local_ids(state_dir: Path, application: str, *, but: set[str]) -> set[str]:
+    """The newest local record, for when the load balancers have lost theirs."""
+    folder = state_dir / application
+    if but or not folder.is_dir():
+        return set()
+    names = sorted(path.stem for path in folder.glob("r-*.jsonl"))
+    return set(names[-1:])
+
+
+def _chain_of(
+    site: Site, state_dir: Path, rollout: str, first: Mapping[str, Copy]
+) -> tuple[Chain, dict[str, int], bool]:
+    """The chain that everybody who has this rollout agrees on, and how much of it each has."""
+    missing = {n: p for n, p in site.places.items() if n in first and first[n].current != rollout}
+    others, _ = read_copies(missing, rollout) if missing else ({}, {})
+    copies = {**{n: c for n, c in first.items() if c.current == rollout}, **others}
+    chains: dict[str, Chain] = {}
+    for name, copy in copies.items():
+        if copy.problem:
+            raise RecordWrong(
+                f"the copy of the record on {name} cannot be used: {copy.problem}",
+                where=name,
+                next_step="rolling-deploy status",
+            )
+        if copy.chain is not None:
+            chains[name] = copy.chain
+    known = {name: len(chain.lines) for name, chain in chains.items()}
+    local = RecordFile(state_dir, site.inventory.application, rollout).read()
+    if local.lines:
+        chains[HERE] = local
+    return agree(chains), known, bool(local.lines)
+
+
+def _newest(chains: Mapping[str, tuple[Chain, dict[str, int], bool]]) -> str | None:
+    """The unfinished rollout if there is one, else the one that was opened last."""
+    found: list[tuple[bool, int, str]] = []
+    for rollout, (chain, _, _) in chains.items():
+        if chain.entries:
+            record = fold(chain.entries)
+            found.append((record.closed is None, record.opened_at_ms, rollout))
+    return max(found)[2] if found else None
+
+
+def _holder(copies: Mapping[str, Copy]) -> tuple[Holder | None, Holder | None, str]:
+    living = [copy for copy in copies.values() if copy.is_held]
+    if living:
+        return living[0].holder, None, living[0].step
+    dead = [copy for copy in copies.values() if copy.holder is not None]
+    return None, dead[0].holder if dead else None, dead[0].step if dead else ""

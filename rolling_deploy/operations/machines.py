@@ -1,0 +1,247 @@
+"""The fleet's machines as the runner asks for them: looking, waiting, acting, many at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from rolling_deploy.errors import RollingDeployError
+from rolling_deploy.operations.site import Site
+from rolling_deploy.parallel import at_once
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.remote.health import probe
+from rolling_deploy.remote.opener import Opener, open_directly
+from rolling_deploy.remote.session_store import Sample, check_session_store
+from rolling_deploy.remote.warm_up import warm_up
+from rolling_deploy.rollout.decide import Condition, Drained, Free, Ready
+from rolling_deploy.rollout.journal import Opened
+from rolling_deploy.rollout.observed import (
+    BackendSeen,
+    Check,
+    Health,
+    Interest,
+    LoadBalancerSeen,
+    Seen,
+    Unreachable,
+)
+from rolling_deploy.rollout.step import (
+    Activate,
+    Apply,
+    Continuity,
+    Goal,
+    Outcome,
+    Result,
+    Stage,
+    Step,
+    Unadopt,
+    WarmUp,
+)
+from rolling_deploy.settings import BackendSettings
+from rolling_deploy.upstreams.render import Frozen, Renderings
+
+ALIVE_LIMIT_MS = 3_000
+"""For one good answer of a backend that serves already; a lost packet is asked again within it."""
+
+READY_LOOK_MS = 1_500
+"""A look does not wait for a node to become ready; it confirms one that is."""
+
+WARM_UP_LIMIT_MS = 120_000
+"""A cold JVM's first requests take seconds each; two minutes of them is a node in trouble."""
+
+
+def now_ms() -> int:
+    """Answers the wall clock's time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class WallClock:
+    """The wall clock. Implements `ports.Clock`."""
+
+    def now_ms(self) -> int:
+        """Answers the time."""
+        return now_ms()
+
+
+@dataclass
+class FleetMachines:
+    """Implements `ports.Machines` over real connections.
+
+    Attributes:
+        canary: whether checking the session store may write its expiring key.
+    """
+
+    site: Site
+    canary: bool = True
+    _sample: Sample | None = None
+    _renderings: dict[str, Renderings] = field(default_factory=dict)
+
+    def look(self, interest: Interest) -> Seen:
+        """See `ports.Machines`."""
+        calls: dict[tuple[str, str], Callable[[], object]] = {}
+        for name in interest.load_balancers:
+            calls["balancer", name] = lambda n=name: self.look_at_balancer(n)  # type: ignore[misc] # bound at once
+        for name in {*interest.backends, *interest.alive, *interest.ready}:
+            calls["backend", name] = lambda n=name: self._look_at_backend(n, interest)  # type: ignore[misc] # bound at once
+        if interest.store:
+            calls["store", ""] = self.check_store
+        came = at_once(calls)
+        balancers: dict[str, LoadBalancerSeen | Unreachable] = {}
+        backends: dict[str, BackendSeen | Unreachable] = {}
+        store: tuple[Check, ...] | None = None
+        for (kind, name), value in came.items():
+            if kind == "balancer":
+                balancers[name] = value  # type: ignore[assignment] # by its key
+            elif kind == "backend":
+                backends[name] = value  # type: ignore[assignment] # by its key
+            else:
+                store = value  # type: ignore[assignment] # by its key
+        return Seen(now_ms(), balancers, backends, store)
+
+    def look_at_balancer(self, name: str) -> LoadBalancerSeen | Unreachable:
+        """Answers one look at one load balancer."""
+        nginx = self.site.nginx.get(name)
+        if nginx is None:
+            return Unreachable(self.site.why_not(self.site.inventory.load_balancers[name].host))
+        look = nginx.look()
+        return look if isinstance(look, Unreachable) else look.seen
+
+    def _look_at_backend(self, name: str, interest: Interest) -> BackendSeen | Unreachable:
+        seen = BackendSeen(None)
+        if name in interest.backends or name in interest.ready:
+            on_disk = self.look_at_disk(name)
+            if isinstance(on_disk, Unreachable):
+                return on_disk
+            seen = on_disk
+        if name in interest.ready:
+            health = self.health(name, interest.ready[name], None, READY_LOOK_MS)
+            return replace(seen, health=health)
+        if name in interest.alive:
+            return replace(seen, health=self.health(name, None, 1, ALIVE_LIMIT_MS))
+        return seen
+
+    def look_at_disk(self, name: str) -> BackendSeen | Unreachable:
+        """Answers what a backend's machine says of it, without asking the application."""
+        strategy = self.site.strategies.get(name)
+        if strategy is None:
+            return Unreachable(self.site.why_not(self._backend(name).host))
+        return strategy.look()
+
+    def health(
+        self, name: str, version: str | None, streak: int | None, limit_ms: int
+    ) -> Health:
+        """Answers the backend's health from every load balancer's place in the network.
+
+        Args:
+            streak: None means as configured.
+        """
+        backend = self._backend(name)
+        return probe(
+            backend.health,
+            backend.probe_address,
+            self._sources(backend),
+            streak=streak or backend.health.streak,
+            limit_ms=limit_ms,
+            wanted_version=version,
+        )
+
+    def _sources(self, backend: BackendSettings) -> Mapping[str, Opener]:
+        if backend.health.asked_from == "operator":
+            return {"operator": open_directly}
+        return {
+            name: self.site.connections[self.site.inventory.load_balancers[name].host].open_stream
+            for name in self.site.nginx
+        }
+
+    def check_store(self) -> tuple[Check, ...]:
+        """Answers the session store's checks."""
+        settings = self.site.inventory.session_store
+        connection = self.site.connections.get(settings.via) if settings.via else None
+        opener = connection.open_stream if connection else None
+        checks, self._sample = check_session_store(
+            settings, opener, canary=self.canary, previous=self._sample
+        )
+        return checks
+
+    def wait(self, condition: Condition, limit_ms: int) -> None:
+        """See `ports.Machines`."""
+        match condition:
+            case Drained():
+                at_once(
+                    {
+                        name: lambda n=name: self.site.nginx[n].wait_drained(limit_ms)  # type: ignore[misc] # bound at once
+                        for name in condition.load_balancers
+                        if name in self.site.nginx
+                    }
+                )
+            case Free():
+                at_once({n: lambda n=n: self._wait_free(n, limit_ms) for n in condition.machines})  # type: ignore[misc] # bound at once
+            case Ready():
+                at_once(
+                    {
+                        name: lambda n=name, v=version: self.health(n, v, None, limit_ms)  # type: ignore[misc] # bound at once
+                        for name, version in condition.backends.items()
+                    }
+                )
+
+    def _wait_free(self, name: str, limit_ms: int) -> None:
+        if name in self.site.nginx:
+            self.site.nginx[name].wait_free(limit_ms)
+        elif name in self.site.strategies:
+            self.site.strategies[name].wait_until_free(limit_ms)
+
+    def perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
+        """See `ports.Machines`."""
+        try:
+            return self._perform(step, opened, token)
+        except RollingDeployError as error:
+            return Result(Outcome.FAILED, error.what)
+
+    def _perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
+        match step:
+            case Apply():
+                return self._apply(step, opened, token)
+            case Unadopt():
+                nginx = self.site.nginx[step.load_balancer]
+                return nginx.unadopt(replaces=step.replaces, token=token)
+            case Stage():
+                return self.site.strategies[step.backend].stage(opened.release, token)
+            case Activate():
+                artifact = (
+                    opened.artifacts[step.backend]
+                    if step.goal is Goal.RELEASE
+                    else opened.before[step.backend].artifact
+                )
+                if artifact is None:
+                    return Result(Outcome.REFUSED, "nothing to go back to")
+                return self.site.strategies[step.backend].activate(artifact, token)
+            case WarmUp():
+                return self._warm_up(step)
+            case Continuity():
+                return Result(Outcome.NOT_CHECKED, "no session canary is configured")
+
+    def _apply(self, step: Apply, opened: Opened, token: FenceToken) -> Result:
+        """Publish a rendering made from what the record froze, never from today's templates."""
+        key = opened.rollout
+        if key not in self._renderings:
+            self._renderings[key] = Renderings(Frozen.from_json(opened.frozen))
+        text = self._renderings[key].text(
+            step.load_balancer, step.out, opened.rollout, step.claim, step.generation
+        )
+        return self.site.nginx[step.load_balancer].apply(
+            text.encode("utf-8", "surrogateescape"),
+            replaces=step.replaces,
+            generation=step.generation,
+            adopt=step.adopt,
+            token=token,
+        )
+
+    def _warm_up(self, step: WarmUp) -> Result:
+        backend = self._backend(step.backend)
+        source = next(iter(self._sources(backend).values()), open_directly)
+        return warm_up(
+            backend.warm_up, backend.health, backend.probe_address, source, WARM_UP_LIMIT_MS
+        )
+
+    def _backend(self, name: str) -> BackendSettings:
+        return self.site.inventory.backends[name]

@@ -1,0 +1,208 @@
+"""From what a preflight saw to the first fact of a record: everything a rollout is bound to."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rolling_deploy import __version__
+from rolling_deploy.operations.machines import now_ms
+from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.survey import Survey
+from rolling_deploy.parallel import at_once
+from rolling_deploy.rollout.decide import ABSENT
+from rolling_deploy.rollout.fleet import OnFailure
+from rolling_deploy.rollout.journal import FORMAT, Before, Opened, Purpose
+from rolling_deploy.rollout.observed import BackendSeen, Check, Verdict
+from rolling_deploy.upstreams.pretest import compiled_out, pretest_config
+from rolling_deploy.upstreams.render import Renderings, freeze
+from rolling_deploy.upstreams.routes import defined_variables, parse_dump, setting
+
+WORKDIR = "@WORKDIR@"
+"""The load balancer puts its throw-away directory here."""
+
+
+def new_rollout_id(at_ms: int) -> str:
+    """Answers an id that sorts by time and is unique: `r-20261122-140501-3fa1`."""
+    at = datetime.fromtimestamp(at_ms / 1000, tz=UTC)
+    return f"r-{at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def who() -> str:
+    """Answers who is acting, as a CI system says it or else this machine's user."""
+    for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_USER_ID"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def machine() -> str:
+    """Answers this machine's name."""
+    return socket.gethostname()
+
+
+def ci_job() -> str:
+    """Answers where the CI job can be seen, or an empty text outside of one."""
+    env = os.environ
+    if env.get("GITHUB_RUN_ID"):
+        server, repository = env.get("GITHUB_SERVER_URL", ""), env.get("GITHUB_REPOSITORY", "")
+        return f"{server}/{repository}/actions/runs/{env['GITHUB_RUN_ID']}"
+    return env.get("CI_JOB_URL", "") or env.get("BUILD_URL", "")
+
+
+def opened_from(
+    site: Site, found: Survey, *, purpose: Purpose, release: str = "", reason: str = ""
+) -> Opened:
+    """Answers the first fact of a rollout.
+
+    Raises:
+        PreflightRefused: an artifact cannot be read.
+    """
+    inventory = site.inventory
+    is_deployment = purpose is Purpose.DEPLOY
+    left_out = found.left_out & set(inventory.backends)
+    parked = found.parked - left_out
+    artifacts = _artifacts(site, release) if is_deployment else {}
+    before = {name: _before(seen) for name, seen in found.backends.items()}
+    already = tuple(
+        name
+        for name in inventory.backends
+        if is_deployment
+        and name not in parked | left_out
+        and _is_on(found.backends[name], artifacts[name], release)
+    )
+    order = tuple(
+        name
+        for name in inventory.backends
+        if is_deployment and name not in parked and name not in already
+    )
+    return Opened(
+        format=FORMAT,
+        tool=__version__,
+        rollout=new_rollout_id(now_ms()),
+        application=inventory.application,
+        purpose=purpose,
+        release=release,
+        inventory=inventory.digest,
+        order=order,
+        already=already,
+        parked=parked,
+        left_out=left_out,
+        load_balancers=tuple(inventory.load_balancers),
+        upstreams={n: tuple(sorted(b)) for n, b in inventory.fleet.upstreams().items()},
+        policy=inventory.fleet.policy,
+        artifacts=artifacts,
+        before=before,
+        initial={name: _digest(found, name) for name in found.balancers},
+        originals={},
+        frozen=freeze(inventory, found.layouts()).to_json(),
+        by=f"{who()} on {machine()}",
+        reason=reason,
+    )
+
+
+def _artifacts(site: Site, release: str) -> dict[str, str]:
+    calls = {name: lambda s=s: s.artifact_id(release) for name, s in site.strategies.items()}  # type: ignore[misc] # bound at once
+    return at_once(calls)
+
+
+def _before(seen: object) -> Before:
+    if not isinstance(seen, BackendSeen):
+        return Before(None, None)
+    return Before(seen.artifact, seen.health.version if seen.health else None)
+
+
+def _is_on(seen: object, artifact: str, release: str) -> bool:
+    """Whether a backend runs this very artifact already, and serves it well."""
+    if not isinstance(seen, BackendSeen) or seen.health is None or not seen.health.is_good:
+        return False
+    is_served = not seen.health.is_version_checked or seen.health.version == release
+    return is_served and seen.artifact == artifact and seen.is_restarted_since_swap is not False
+
+
+def _digest(found: Survey, name: str) -> str:
+    file = found.balancers[name].look.seen.file
+    return file.digest if file else ABSENT
+
+
+def check_renderings(site: Site, found: Survey, opened: Opened) -> tuple[Check, ...]:
+    """Render every variant on the planned path and every single-backend one, and have each load
+    balancer's own nginx test them all, before anything is touched.
+
+    Raises:
+        TemplateWrong, PreflightRefused: a variant cannot be rendered.
+    """
+    if not found.layouts():
+        return ()
+    renderings = Renderings(freeze(site.inventory, found.layouts()))
+    variants = planned_variants(opened)
+    calls = {}
+    for name, survey in found.balancers.items():
+        if survey.merged is not None:
+            texts = {
+                renderings.body_digest(name, out): renderings.text(
+                    name, out, opened.rollout, 0, f"{opened.rollout}.0.{number}"
+                )
+                for number, out in enumerate(variants)
+            }
+            calls[name] = lambda n=name, t=list(texts.values()): _pretest(site, found, n, t)  # type: ignore[misc] # bound at once
+    return tuple(at_once(calls).values())
+
+
+def planned_variants(opened: Opened) -> list[frozenset[str]]:
+    """Answers what may be out at once: nothing, every wave, every single backend.
+
+    A backend whose going out alone would leave an upstream with nobody is not among them: no
+    rollout takes it out alone.
+    """
+    size = opened.policy.wave_size
+    order = opened.order
+    waves = [frozenset(order[i : i + size]) for i in range(0, len(order), size)]
+    members = [set(m) - opened.parked for m in opened.upstreams.values()]
+    singles = [frozenset({b}) for b in order if all(m - {b} for m in members)]
+    left = [opened.left_out] if opened.left_out else []
+    return list(dict.fromkeys([frozenset(), *left, *waves, *singles]))
+
+
+def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
+    facts = found.balancers[name].facts
+    dump = parse_dump(facts.dump or "")
+    modules = [s.arguments[0] for s in setting(dump, "load_module") if s.arguments]
+    users = [" ".join(s.arguments) for s in setting(dump, "user")]
+    config = pretest_config(
+        texts,
+        modules,
+        users[0] if users else None,
+        WORKDIR,
+        compiled_out(facts.version),
+        defined_variables(dump),
+    )
+    passed, said = site.nginx[name].pretest(config)
+    what = f"{len(texts)} renderings"
+    if passed:
+        return Check(name, "renderings", Verdict.OK, f"{what} tested by its nginx")
+    return Check(name, "renderings", Verdict.REFUSED, f"{what}: {said}")
+
+
+def check_going_back(opened: Opened) -> tuple[Check, ...]:
+    """Answers whether the policy's way back exists."""
+    if opened.policy.on_failure is not OnFailure.BACK_NODE:
+        return ()
+    return tuple(
+        Check(name, "going back", Verdict.REFUSED, "nothing is deployed that could be gone back to")
+        for name in opened.order
+        if opened.before[name].artifact is None
+    )
+
+
+def with_originals(opened: Opened, originals: Mapping[str, str]) -> Opened:
+    """Answers the opening of an `unadopt`: what is put back, per load balancer."""
+    return replace(opened, originals=dict(originals))

@@ -1,0 +1,169 @@
+"""The record of the rollout in hand: the local file first, then every load balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
+from rolling_deploy.parallel import at_once
+from rolling_deploy.ports import Clock, FenceToken
+from rolling_deploy.remote.record_copies import Place, append_copy
+from rolling_deploy.remote.script import Reply
+from rolling_deploy.rollout.fold import step_key
+from rolling_deploy.rollout.journal import (
+    Chain,
+    Entry,
+    Fact,
+    Intended,
+    encode,
+    entries_after,
+)
+from rolling_deploy.rollout.step import Outcome
+from rolling_deploy.state.record_file import RecordFile
+
+
+@dataclass
+class RecordJournal:
+    """The append-only record, in both places. Implements `ports.Journal`.
+
+    An intent counts as written only when this disk and at least one load balancer hold it. Facts
+    that need no such proof travel with the next ones that do: one round trip less.
+
+    Crash: every copy holds a beginning of the local chain, or the local file of it.
+    """
+
+    file: RecordFile
+    places: Mapping[str, Place]
+    token: FenceToken
+    clock: Clock
+    chain: Chain
+
+    def __post_init__(self) -> None:
+        self._entries = list(self.chain.entries)
+        self._lines = list(self.chain.lines)
+        self._last_hash = self.chain.last_hash
+        self._size = self.chain.size
+        self._known: dict[str, int] = {}
+        """Lines that each load balancer is known to hold."""
+        self.lagging: dict[str, str] = {}
+        """Load balancers that did not take the last lines, and why."""
+
+    def begin(self, known: Mapping[str, int]) -> None:
+        """Bring the local file in line with the chain; `known` is how many lines each copy has."""
+        self._known = dict(known)
+        local = self.file.read()
+        if not local.is_prefix_of(self.chain):
+            raise RecordWrong(
+                "the local record goes on otherwise than the copies",
+                where=str(self.file.path),
+                next_step="compare them by hand and remove the wrong one",
+            )
+        self.file.hold()
+        self.file.put(self._lines[len(local.lines) :], local.size)
+
+    def entries(self) -> Sequence[Entry]:
+        """Answers all entries, oldest first."""
+        return self._entries
+
+    def append(self, facts: Sequence[Fact], *, before_acting: bool) -> Sequence[Entry]:
+        """Append facts; see `ports.Journal`."""
+        entries = entries_after(
+            self._entries,
+            facts,
+            at_ms=self.clock.now_ms(),
+            epoch=self.token.epoch,
+            holder=self.token.holder,
+        )
+        lines: list[bytes] = []
+        last_hash = self._last_hash
+        for entry in entries:
+            line, last_hash = encode(entry, last_hash)
+            lines.append(line)
+        self.file.put(lines, self._size)
+        self._entries += entries
+        self._lines += lines
+        self._last_hash = last_hash
+        self._size += sum(map(len, lines))
+        if before_acting:
+            self.push(_doing(entries))
+        return entries
+
+    def push(self, doing: str = "") -> None:
+        """Give every load balancer what it does not hold yet.
+
+        Raises:
+            RolloutHeld, RecordWrong, RolloutHalted: see `ports.Journal.append`.
+        """
+        behind = {n: p for n, p in self.places.items() if self._known.get(n, 0) < len(self._lines)}
+        if not behind:
+            return
+        replies = at_once(
+            {
+                name: lambda n=name, p=place: self._give(n, p, doing)  # type: ignore[misc] # bound at once
+                for name, place in behind.items()
+            }
+        )
+        self.lagging = {}
+        for name, reply in replies.items():
+            self._judge(name, reply)
+        if len(self.lagging) == len(self.places):
+            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.lagging.items()))
+            raise RolloutHalted(
+                "no load balancer could be given the record, so nothing may be done",
+                where=reasons,
+                site="what was serving still serves; nothing was begun",
+                next_step="rolling-deploy resume",
+            )
+
+    def _give(self, name: str, place: Place, doing: str) -> Reply:
+        known = self._known.get(name, 0)
+        reply = self._send(place, known, doing)
+        if reply.outcome is Outcome.REFUSED and "behind" in reply.detail:
+            # It lost what we thought it held (or never had it): begin where it really ends.
+            held = _whole_lines(self._lines, int(reply.one("size", "0")))
+            reply = self._send(place, held, doing)
+        return reply
+
+    def _send(self, place: Place, known: int, doing: str) -> Reply:
+        size = sum(len(line) for line in self._lines[:known])
+        tail = self._lines[known - 1] if known else b""
+        return append_copy(
+            place, self.token, self._lines[known:], size=size, tail=tail, step=doing
+        )
+
+    def _judge(self, name: str, reply: Reply) -> None:
+        if reply.outcome is Outcome.DONE:
+            self._known[name] = len(self._lines)
+        elif reply.is_fenced:
+            raise RolloutHeld(
+                "somebody else has taken this rollout over",
+                where=name,
+                site="whoever holds it now answers for the site; this run changed nothing more",
+                next_step="rolling-deploy status",
+            )
+        elif reply.outcome is Outcome.REFUSED and "differs" in reply.detail:
+            raise RecordWrong(
+                "the copy of the record goes on otherwise than ours",
+                where=name,
+                site="nothing more was done; what served before this still serves",
+                next_step="rolling-deploy status",
+            )
+        else:
+            self.lagging[name] = reply.detail
+
+
+def _whole_lines(lines: Sequence[bytes], size: int) -> int:
+    """How many whole lines fit into `size` bytes."""
+    count = 0
+    for line in lines:
+        size -= len(line)
+        if size < 0:
+            break
+        count += 1
+    return count
+
+
+def _doing(entries: Sequence[Entry]) -> str:
+    steps = [step_key(e.fact.step, 0) for e in entries if isinstance(e.fact, Intended)]
+    return ", ".join(steps)

@@ -1,0 +1,144 @@
+"""One inventory's machines, connected: the adapters that everything else is asked through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from rolling_deploy.errors import MachineUnreachable, UsageWrong
+from rolling_deploy.remote.connection import CannotReach, Connection
+from rolling_deploy.remote.nginx import Nginx
+from rolling_deploy.remote.record_copies import Place
+from rolling_deploy.remote.ssh import connect_all
+from rolling_deploy.remote.strategy import Strategy, strategy_of
+from rolling_deploy.rollout.observed import ManagedFile
+from rolling_deploy.settings import Inventory
+from rolling_deploy.upstreams.merge import addresses_of
+from rolling_deploy.upstreams.stamp import inspect
+
+Connect = Callable[..., Mapping[str, "Connection | CannotReach"]]
+
+
+@dataclass
+class Site:
+    """The machines of one inventory, each with one connection for the whole run.
+
+    Attributes:
+        unreachable: why the other machines could not be reached, by SSH host name.
+        off: load balancers that a person declared off; they are not connected to.
+    """
+
+    inventory: Inventory
+    connections: Mapping[str, Connection]
+    unreachable: Mapping[str, str] = field(default_factory=dict)
+    off: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        inventory = self.inventory
+        addresses = addresses_of(inventory.backends)
+
+        def look_at(content: bytes) -> ManagedFile:
+            return inspect(content, inventory.application, addresses)
+
+        self.nginx: dict[str, Nginx] = {}
+        for name, settings in inventory.load_balancers.items():
+            connection = self.connections.get(settings.host)
+            if connection is not None and name not in self.off:
+                self.nginx[name] = Nginx(settings, inventory.application, connection, look_at)
+        self.strategies: dict[str, Strategy] = {}
+        for name, backend in inventory.backends.items():
+            connection = self.connections.get(backend.host)
+            if connection is not None:
+                self.strategies[name] = strategy_of(backend, connection)
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Answers where the load balancers that are reached keep the record."""
+        return {name: self.place_of(name) for name in self.nginx}
+
+    def place_of(self, load_balancer: str) -> Place:
+        """Answers where one load balancer keeps the record."""
+        settings = self.inventory.load_balancers[load_balancer]
+        return Place(self.connections[settings.host], settings.state_dir)
+
+    @property
+    def service_places(self) -> dict[str, Place]:
+        """Answers where the backends that are reached keep their fence."""
+        return {
+            name: Place(self.connections[backend.host], backend.strategy.state_dir)
+            for name, backend in self.inventory.backends.items()
+            if backend.host in self.connections
+        }
+
+    def why_not(self, host: str) -> str:
+        """Answers why a machine could not be reached."""
+        return self.unreachable.get(host, "not connected")
+
+    def require(self, hosts: Mapping[str, str]) -> None:
+        """Refuse to go on without these machines, given by SSH host name and what they are.
+
+        Raises:
+            MachineUnreachable: naming all that are missing.
+        """
+        missing = {host: what for host, what in hosts.items() if host not in self.connections}
+        if missing:
+            reasons = "; ".join(f"{host} ({what}): {self.why_not(host)}" for host, what in missing.items())
+            raise MachineUnreachable(
+                f"cannot reach {', '.join(missing)}",
+                where=reasons,
+                next_step="mend the connection and run again; a load balancer that is really off "
+                "is declared with `--without NAME`",
+            )
+
+    def require_all(self) -> None:
+        """Refuse to go on without every machine that is not declared off."""
+        self.require({**self.balancer_hosts(), **self._backend_hosts(), **self._store_hosts()})
+
+    def balancer_hosts(self) -> dict[str, str]:
+        """Answers the SSH hosts of the load balancers that count."""
+        return {
+            settings.host: f"load balancer {name}"
+            for name, settings in self.inventory.load_balancers.items()
+            if name not in self.off
+        }
+
+    def _backend_hosts(self) -> dict[str, str]:
+        return {b.host: f"backend {name}" for name, b in self.inventory.backends.items()}
+
+    def _store_hosts(self) -> dict[str, str]:
+        via = self.inventory.session_store.via
+        return {via: "the way to the session store"} if via else {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self.connections.values():
+            connection.close()
+
+
+def connect(
+    inventory: Inventory, *, off: frozenset[str] = frozenset(), opener: Connect = connect_all
+) -> Site:
+    """Open one connection to every machine, all at the same time.
+
+    Machines that cannot be reached are in `unreachable`; who needs them asks with `require`.
+    """
+    balancers = inventory.load_balancers
+    odd = off - set(balancers)
+    if odd:
+        raise UsageWrong(
+            f"no load balancer is named {', '.join(sorted(odd))}",
+            where=inventory.path,
+            next_step=f"name one of {', '.join(balancers)}",
+        )
+    wanted = {settings.host for name, settings in balancers.items() if name not in off}
+    wanted |= {backend.host for backend in inventory.backends.values()}
+    if inventory.session_store.via:
+        wanted.add(inventory.session_store.via)
+    opened = opener([inventory.hosts[name] for name in sorted(wanted)])
+    connections: dict[str, Connection] = {}
+    unreachable: dict[str, str] = {}
+    for name, connection in opened.items():
+        if isinstance(connection, CannotReach):
+            unreachable[name] = str(connection)
+        else:
+            connections[name] = connection
+    return Site(inventory, connections, unreachable, off)

@@ -1,0 +1,1 @@
+"""Everything that touches another machine. Thin: decisions are made in `rollout`."""

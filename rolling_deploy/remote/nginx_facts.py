@@ -1,0 +1,307 @@
+"""What a preflight learns of one load balancer's nginx, and the lines it prints about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rolling_deploy.remote.script import Reply
+from rolling_deploy.rollout.observed import Check, Verdict
+from rolling_deploy.settings import LoadBalancerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """An nginx master process.
+
+    Attributes:
+        kin: `ours`, `upgrade` (one started the other: a binary upgrade under way) or `other`.
+        title: its command line as nginx keeps it.
+    """
+
+    pid: int
+    kin: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class NginxFacts:
+    """One preflight look at a load balancer. Nothing was changed.
+
+    Attributes:
+        version: `nginx/1.22.1`; empty when no master was found.
+        master: pid, 0 when none was found; then `no_master` says why.
+        started: the master's start, in clock ticks since the machine's.
+        exe: path of the running program; empty when it cannot be read without root.
+        is_exe_changed: the program on disk is another one. None when it cannot be told.
+        workers: those that take connections, under our master.
+        retiring: earlier ones that have not exited.
+        orphans: pids of workers whose master is gone and that still take connections.
+        pid_state: `ok`, `missing` or `stale`.
+        pid_named: what a stale pid file names, with its command.
+        test_passed: nginx's own test; None when it did not run.
+        dump: text of `nginx -T`; None when it could not be had, then `dump_said` is its words.
+        edited: files of the configuration written after it was loaded; None without a dump.
+        touched: files whose content or attributes changed since, though their time of writing is
+            older (a copy that keeps times, a change of mode).
+        live: the generation that is answered; `answers` is every different answer.
+        is_port_taken: something listens on the generation port and does not answer as our
+            endpoint does.
+        leads_to: where the managed file leads when it is a link.
+        file_state: `readable`, `unreadable` or `absent`.
+        has_sudo: the machine's privileged commands go through sudo.
+        sudo_refused: commands that sudo would not run without a password, each with its purpose.
+        systemd: the unit that a default reload goes through; empty when there is none.
+        hidepid: the mount option that hides other users' processes, or empty.
+        clock_ms: that machine's clock.
+    """
+
+    version: str
+    master: int
+    no_master: str
+    started: int
+    exe: str
+    is_exe_changed: bool | None
+    masters: tuple[Master, ...]
+    workers: int
+    retiring: int
+    orphans: tuple[int, ...]
+    config: str
+    prefix: str
+    pid_file: str
+    pid_state: str
+    pid_named: str
+    test_passed: bool | None
+    test_said: str
+    dump: str | None
+    dump_said: str
+    edited: tuple[str, ...] | None
+    touched: tuple[str, ...]
+    live: str
+    answers: str
+    is_port_taken: bool
+    leads_to: str
+    file_state: str
+    has_original: bool
+    is_state_writable: bool
+    is_file_writable: bool
+    has_sudo: bool
+    sudo_refused: tuple[str, ...]
+    tools_missing: str
+    client: str
+    systemd: str
+    test_command: str
+    reload_command: str
+    hidepid: str
+    clock_ms: int
+
+
+def facts_from(reply: Reply) -> NginxFacts:
+    """Answers the facts that the lines of `nginx_facts.sh` tell."""
+    one = reply.one
+    binary = one("binary")
+    has_dump = "dump" in reply.values
+    listens = one("listening", "0") not in {"", "0"}
+    named = one("pid_named")
+    return NginxFacts(
+        version=one("version"),
+        master=int(one("master", "0")),
+        no_master=one("no_master"),
+        started=int(one("started", "0")),
+        exe=one("exe"),
+        is_exe_changed=binary == "changed" if binary else None,
+        masters=tuple(_master(line) for line in reply.all("master_seen")),
+        workers=int(one("workers", "0")),
+        retiring=int(one("retiring", "0")),
+        orphans=tuple(sorted(int(pid) for pid in reply.all("orphan"))),
+        config=one("config"),
+        prefix=one("prefix"),
+        pid_file=one("pid_file"),
+        pid_state=one("pid_state"),
+        pid_named=f"{named or 'nothing'} ({one('pid_command')})",
+        test_passed=one("test_status") == "0" if "test_status" in reply.values else None,
+        test_said=one("test_said").strip(),
+        dump=one("dump") if has_dump else None,
+        dump_said=one("dump_said"),
+        edited=tuple(reply.all("edited")) if "loaded" in reply.values else None,
+        touched=tuple(reply.all("touched")),
+        live=one("live"),
+        answers=one("answers"),
+        is_port_taken=listens and not one("live"),
+        leads_to=one("leads_to"),
+        file_state=one("file_state"),
+        has_original=one("has_original") == "1",
+        is_state_writable=one("state_writable") == "yes",
+        is_file_writable=one("file_writable") == "yes",
+        has_sudo=one("sudo") == "1",
+        sudo_refused=tuple(reply.all("sudo_refused")),
+        tools_missing=one("tools_missing").strip(),
+        client=one("client"),
+        systemd=one("systemd"),
+        test_command=one("test_command"),
+        reload_command=one("reload_command"),
+        hidepid=one("hidepid"),
+        clock_ms=int(one("clock_ms", "0")),
+    )
+
+
+def _master(line: str) -> Master:
+    pid, kin, title = line.split(" ", 2)
+    return Master(int(pid), kin, title)
+
+
+def checks(
+    facts: NginxFacts, settings: LoadBalancerSettings, *, load_pending: bool = False
+) -> tuple[Check, ...]:
+    """Answers the preflight's lines about this nginx.
+
+    Args:
+        load_pending: a person accepts that edits which are not loaded yet go live.
+    """
+    lines = [_tools(facts), _master_found(facts)]
+    if facts.master:
+        lines += [_masters(facts, settings), _orphans(facts), _pid_file(facts), _binary(facts)]
+        lines += [_test(facts), _unloaded(facts, load_pending=load_pending), _reload(facts)]
+        lines += [_earlier(facts), _port(facts, settings)]
+    lines.append(_rights(facts, settings))
+    return tuple(Check(settings.name, name, verdict, said) for name, verdict, said in lines)
+
+
+_Line = tuple[str, Verdict, str]
+
+
+def _tools(facts: NginxFacts) -> _Line:
+    if facts.tools_missing:
+        return "tools", Verdict.REFUSED, f"missing on that machine: {facts.tools_missing}"
+    return "tools", Verdict.OK, f"all there; the generation is asked with {facts.client}"
+
+
+def _master_found(facts: NginxFacts) -> _Line:
+    if facts.master:
+        said = f"{facts.version}, master {facts.master}, {facts.workers} workers"
+        return "nginx", Verdict.OK, said
+    said = facts.no_master
+    if facts.pid_state == "stale":
+        said += f"; the pid file `{facts.pid_file}` names process {facts.pid_named}"
+    if not facts.masters and facts.hidepid:
+        said += f"; `/proc` is mounted with {facts.hidepid}, which hides nginx from this user"
+    return "nginx", Verdict.REFUSED, said
+
+
+def _masters(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
+    upgrade = [m for m in facts.masters if m.kin == "upgrade"]
+    others = [m for m in facts.masters if m.kin == "other"]
+    if upgrade:
+        said = f"a binary upgrade is under way ({_named(upgrade)}): finish it first"
+        return "other nginx masters", Verdict.REFUSED, said
+    if not others:
+        return "other nginx masters", Verdict.OK, "none"
+    if settings.other_masters == "ignore":
+        said = f"left out, as the inventory says: {_named(others)}"
+        return "other nginx masters", Verdict.WARNING, said
+    said = (
+        f"{_named(others)} may send to the backends too; if not, set `other_masters: ignore` for "
+        f"{settings.name}"
+    )
+    return "other nginx masters", Verdict.REFUSED, said
+
+
+def _named(masters: Sequence[Master]) -> str:
+    return ", ".join(f"process {master.pid} (`{master.title}`)" for master in masters)
+
+
+def _orphans(facts: NginxFacts) -> _Line:
+    if not facts.orphans:
+        return "workers without a master", Verdict.OK, "none"
+    pids = " ".join(str(pid) for pid in facts.orphans)
+    said = f"they serve an old configuration for ever: `sudo kill -QUIT {pids}`"
+    return "workers without a master", Verdict.REFUSED, said
+
+
+def _pid_file(facts: NginxFacts) -> _Line:
+    if facts.pid_state == "ok":
+        return "pid file", Verdict.OK, f"`{facts.pid_file}` names master {facts.master}"
+    if facts.pid_state == "missing":
+        said = f"`{facts.pid_file}` is missing, so a reload cannot find master {facts.master}"
+        return "pid file", Verdict.REFUSED, said
+    said = (
+        f"`{facts.pid_file}` should name master {facts.master}, is {facts.pid_named}; a reload "
+        "would signal that process"
+    )
+    return "pid file", Verdict.REFUSED, said
+
+
+def _binary(facts: NginxFacts) -> _Line:
+    if facts.is_exe_changed is None:
+        said = "the running program cannot be seen without root"
+        return "running program", Verdict.NOT_CHECKED, said
+    if facts.is_exe_changed:
+        said = (
+            f"`{facts.exe}` on disk is not the program that runs; a configuration that the new "
+            "one accepts may be refused by the running one"
+        )
+        return "running program", Verdict.WARNING, said
+    return "running program", Verdict.OK, f"`{facts.exe}`"
+
+
+def _test(facts: NginxFacts) -> _Line:
+    if facts.test_passed is None:
+        said = "the test would create the missing pid file"
+        return "nginx test", Verdict.NOT_CHECKED, said
+    if facts.test_passed:
+        return "nginx test", Verdict.OK, f"`{facts.test_command}`"
+    return "nginx test", Verdict.REFUSED, f"`{facts.test_command}` said: {facts.test_said}"
+
+
+def _unloaded(facts: NginxFacts, *, load_pending: bool) -> _Line:
+    name = "edits not loaded yet"
+    if facts.edited is None:
+        reason = facts.dump_said or "the running configuration could not be read"
+        return name, Verdict.NOT_CHECKED, reason
+    if facts.edited:
+        files = ", ".join(f"`{path}`" for path in facts.edited)
+        if load_pending:
+            return name, Verdict.WARNING, f"go live with the first reload, as asked: {files}"
+        said = f"would go live with our reload: {files}; load them first, or `--load-pending`"
+        return name, Verdict.REFUSED, said
+    if facts.touched:
+        files = ", ".join(f"`{path}`" for path in facts.touched)
+        said = f"replaced by a copy of the same age, or of another mode, since nginx read: {files}"
+        return name, Verdict.WARNING, said
+    return name, Verdict.OK, "none"
+
+
+def _reload(facts: NginxFacts) -> _Line:
+    through = f" (systemd unit {facts.systemd})" if facts.systemd else ""
+    return "reload command", Verdict.OK, f"`{facts.reload_command}`{through}"
+
+
+def _earlier(facts: NginxFacts) -> _Line:
+    if not facts.retiring:
+        return "earlier workers", Verdict.OK, "none"
+    said = f"{facts.retiring} still finish what they have; the first drain waits for them"
+    return "earlier workers", Verdict.WARNING, said
+
+
+def _port(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
+    port = settings.generation_port
+    if facts.is_port_taken:
+        said = f"port {port} is taken by something else (it answered `{facts.answers}`)"
+        return "generation port", Verdict.REFUSED, said
+    if facts.live:
+        return "generation port", Verdict.OK, f"port {port} answers `{facts.live}`"
+    return "generation port", Verdict.OK, f"port {port} is free"
+
+
+def _rights(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
+    wrong = [f"sudo -n refuses `{command}`" for command in facts.sudo_refused]
+    if facts.file_state == "unreadable":
+        wrong.append(f"`{settings.file}` cannot be read")
+    if not facts.is_state_writable:
+        wrong.append(f"`{settings.state_dir}` cannot be written")
+    if not facts.has_sudo and not facts.is_file_writable:
+        wrong.append(f"the directory of `{facts.leads_to or settings.file}` cannot be written")
+    if wrong:
+        return "rights", Verdict.REFUSED, "; ".join(wrong)
+    leads = f"; the managed file leads to `{facts.leads_to}`" if facts.leads_to else ""
+    return "rights", Verdict.OK, f"file and state directory can be written{leads}"

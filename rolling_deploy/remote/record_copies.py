@@ -1,0 +1,243 @@
+"""The copies of the record on the load balancers, and the lock beside them.
+
+No step can happen without the load balancers, so what lies there outlives every operator. The
+lock gives a good message early; the fence in every script is what really keeps others out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rolling_deploy.errors import RecordWrong, RolloutHeld
+from rolling_deploy.parallel import at_once
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.remote.connection import Connection
+from rolling_deploy.remote.script import Reply, fence_arguments, run_script
+from rolling_deploy.rollout.journal import Chain, read_chain
+from rolling_deploy.rollout.observed import Fence
+from rolling_deploy.rollout.step import Outcome
+
+LIMIT_MS = 15_000
+"""For one round trip about the record. The lock is waited for 10 s on the machine."""
+
+EXPIRY_S = 30
+"""A holder whose heart has not beaten for this long, by the load balancer's clock, is dead."""
+
+BEAT_S = 5.0
+"""Six beats before the expiry, so that a few lost ones do not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the rollout, for a person."""
+
+    who: str
+    machine: str
+    job: str
+    since_ms: int
+    rollout: str
+    reason: str
+
+    def to_json(self) -> bytes:
+        """Answers the holder as it is kept on the load balancer."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(plain, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Holder | None:
+        """Answers the holder, or None when the text is not one."""
+        try:
+            plain = json.loads(text)
+            return cls(**{name: plain[name] for name in cls.__slots__})
+        except (ValueError, KeyError, TypeError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one load balancer keeps: its copy, the lock, the fence.
+
+    Attributes:
+        chain: None when there is no copy of a record.
+        holder: None when nobody holds the lock.
+        heartbeat_age_s: by that machine's own clock; None when there is no heartbeat.
+        problem: why the copy cannot be read, or empty.
+    """
+
+    fence: Fence
+    current: str = ""
+    chain: Chain | None = None
+    holder: Holder | None = None
+    heartbeat_age_s: int | None = None
+    step: str = ""
+    problem: str = ""
+
+    @property
+    def is_held(self) -> bool:
+        """Answers whether a living holder has it."""
+        return (
+            self.holder is not None
+            and self.heartbeat_age_s is not None
+            and self.heartbeat_age_s < EXPIRY_S
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one load balancer keeps its copy."""
+
+    connection: Connection
+    state_dir: str
+
+
+def read_copies(
+    places: Mapping[str, Place], rollout: str = ""
+) -> tuple[dict[str, Copy], dict[str, str]]:
+    """Answers what each load balancer keeps, and why the others could not be asked.
+
+    A copy that cannot be read is reported in its `problem`, never dropped.
+    """
+    arguments = [rollout] if rollout else []
+    replies = at_once(
+        {
+            name: lambda p=place: run_script(  # type: ignore[misc] # p is bound at once
+                p.connection, "record_read", [p.state_dir, *arguments], limit_ms=LIMIT_MS
+            )
+            for name, place in places.items()
+        }
+    )
+    copies: dict[str, Copy] = {}
+    failures: dict[str, str] = {}
+    for name, reply in replies.items():
+        if reply.outcome is Outcome.DONE:
+            copies[name] = _copy_of(name, reply)
+        else:
+            failures[name] = reply.detail
+    return copies, failures
+
+
+def _copy_of(name: str, reply: Reply) -> Copy:
+    epoch, _, holder = reply.one("fence", "0 -").partition(" ")
+    chain, problem = None, ""
+    if "record" in reply.values:
+        content = reply.one("record").encode("utf-8", "surrogateescape")
+        try:
+            chain = read_chain(content, f"{name}:{reply.one('current')}.jsonl")
+        except RecordWrong as error:
+            problem = f"{error.what} ({error.where})"
+    age = reply.one("heartbeat_age")
+    return Copy(
+        Fence(int(epoch) if epoch.isdigit() else 0, holder.strip()),
+        reply.one("current"),
+        chain,
+        Holder.from_json(reply.one("holder")),
+        int(age) if age.lstrip("-").isdigit() else None,
+        reply.one("step"),
+        problem,
+    )
+
+
+def append_copy(  # noqa: PLR0913 # one round trip carries all of it
+    place: Place, token: FenceToken, lines: Sequence[bytes], *, size: int, tail: bytes, step: str
+) -> Reply:
+    """Add lines behind exactly the `size` bytes that we know this copy holds.
+
+    Crash: the copy holds either none, some or all of the lines; the next append recognises each.
+    """
+    content = b"".join(lines)
+    arguments = [
+        *fence_arguments(place.state_dir, token),
+        token.rollout,
+        str(size),
+        hashlib.sha256(tail).hexdigest(),
+        hashlib.sha256(content).hexdigest(),
+        step,
+    ]
+    return run_script(
+        place.connection, "record_append", arguments, stdin=content, limit_ms=LIMIT_MS
+    )
+
+
+def hold(places: Mapping[str, Place], token: FenceToken, holder: Holder) -> dict[str, str]:
+    """Take the lock and raise the fence on every load balancer that can be reached.
+
+    Returns why the others could not be asked, by name.
+
+    Raises:
+        RolloutHeld: a living holder has it, or somebody was faster.
+    """
+    failures: dict[str, str] = {}
+    for name in sorted(places):
+        place = places[name]
+        arguments = [*fence_arguments(place.state_dir, token), str(EXPIRY_S), token.rollout]
+        reply = run_script(
+            place.connection, "record_hold", arguments, stdin=holder.to_json(), limit_ms=LIMIT_MS
+        )
+        if reply.outcome is Outcome.DONE:
+            continue
+        if "held" in reply.values:
+            raise held_by(name, Holder.from_json(reply.one("holder")), reply.one("step"))
+        if reply.is_fenced:
+            raise held_by(name, None, "")
+        failures[name] = reply.detail
+    return failures
+
+
+def held_by(where: str, holder: Holder | None, step: str) -> RolloutHeld:
+    """Answers the message about a rollout that somebody else holds."""
+    if holder is None:
+        return RolloutHeld(
+            "somebody else took the rollout over at this moment",
+            where=where,
+            site="whoever holds it answers for the site; this run changed nothing",
+            next_step="rolling-deploy status",
+        )
+    job = f", job {holder.job}" if holder.job else ""
+    doing = f", now at: {step}" if step else ""
+    return RolloutHeld(
+        f"{holder.who} on {holder.machine} holds rollout {holder.rollout}{job}{doing}",
+        where=where,
+        site="whoever holds it answers for the site; this run changed nothing",
+        next_step="wait for it, or look with `rolling-deploy status`; a dead holder expires "
+        f"after {EXPIRY_S} s, `rolling-deploy unlock` frees it at once",
+    )
+
+
+def let_go(places: Mapping[str, Place], holder: str, *, force: bool = False) -> dict[str, Reply]:
+    """Give the lock up on every load balancer; with `force` whoever holds it."""
+    more = ["force"] if force else []
+    return at_once(
+        {
+            name: lambda p=place: run_script(  # type: ignore[misc] # p is bound at once
+                p.connection, "record_let_go", [p.state_dir, holder, *more], limit_ms=LIMIT_MS
+            )
+            for name, place in places.items()
+        }
+    )
+
+
+class Heart:
+    """Beats on every load balancer while we live, on a daemon thread that dies with us."""
+
+    def __init__(self, places: Mapping[str, Place], holder: str) -> None:
+        self._places = places
+        self._holder = holder
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin to beat."""
+        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
+
+    def stop(self) -> None:
+        """Stop beating; the lock expires unless it is given up."""
+        self._stop.set()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            for place in self._places.values():
+                arguments = [place.state_dir, self._holder]
+                run_script(place.connection, "record_beat", arguments, limit_ms=LIMIT_MS)

@@ -1,0 +1,148 @@
+# with: nginx_settings nginx_processes nginx_generation nginx_publish
+# nginx_facts: everything a preflight wants to know of a load balancer. Reads only; `nginx -t` and
+# `nginx -T` run only where the pid file exists, because they create one otherwise.
+missing_tools() {
+    for f_tool in flock sha256sum base64 awk sed grep stat readlink mv cp install sort tail mktemp; do
+        command -v "$f_tool" >/dev/null 2>&1 || printf '%s ' "$f_tool"
+    done
+    printf 'x\n' | grep -aobH x >/dev/null 2>&1 || printf '%s ' "grep -aob (GNU grep)"
+    http_client >/dev/null || printf '%s ' "bash, curl, wget or python3 (to ask the generation endpoint)"
+}
+
+# may_write DIR: yes when a file can be made there, now or once its parents are created.
+may_write() {
+    y_dir=$1
+    while [ ! -e "$y_dir" ] && [ "$y_dir" != / ]; do y_dir=$(dirname "$y_dir"); done
+    if [ -d "$y_dir" ] && [ -w "$y_dir" ] && [ -x "$y_dir" ]; then say "$2" yes; else say "$2" no; fi
+}
+
+# may_sudo NAME WORDS: whether sudo lets us run exactly this.
+may_sudo() {
+    s_name=$1
+    set -f; s_ifs=$IFS IFS=$newline
+    # shellcheck disable=SC2086 # one word a line
+    set -- $2
+    IFS=$s_ifs; set +f
+    case $1 in sudo | doas) return 0 ;; esac
+    sudo -n -l -- "$@" >/dev/null 2>&1 </dev/null || say sudo_refused "$s_name: $*"
+}
+
+check_sudo() {
+    [ "${RD_SUDO:-0}" = 1 ] || return 0
+    note_owner "$real"
+    d_beside=$(dirname "$real")/.$(basename "$real").rolling-deploy
+    may_sudo write "install${newline}-m${newline}$o_mode${newline}${o_user:+-o${newline}$o_user${newline}-g${newline}$o_group${newline}}$state/.incoming${newline}$d_beside"
+    may_sudo rename "mv${newline}-f${newline}$d_beside${newline}$real"
+    [ "$master" != 0 ] || return 0
+    may_sudo test "$(test_words)"
+    may_sudo reload "$(reload_words)"
+    may_sudo dump "$(master_words; printf '%s' -T)"
+}
+
+# The running program against the one its path names now: same, changed, or nothing when unknown.
+say_binary() {
+    b_link=$(readlink "/proc/$master/exe" 2>/dev/null) || return 0
+    b_path=${b_link% (deleted)}
+    say exe "$b_path"
+    if [ "$(stat -L -c '%d %i' "/proc/$master/exe" 2>/dev/null)" = "$(stat -L -c '%d %i' "$b_path" 2>/dev/null)" ]
+    then say binary same; else say binary changed; fi
+}
+
+say_test() {
+    t_said=$(run_words "$(test_words)")
+    say test_status $?
+    printf '%s' "$t_said" | say64 test_said
+}
+
+# say_dump: the whole configuration as nginx reads it, and its files that changed after it was
+# loaded: after the oldest worker that is not retiring was born (a crashed worker is born anew).
+say_dump() {
+    d_said=$(run_words "$(master_words; printf '%s' -T)")
+    d_status=$?
+    d_text=$(printf '%s\n' "$d_said" | sed '/^# configuration file /,$!d')
+    [ -n "$d_text" ] || d_status=1
+    if [ "$d_status" -ne 0 ]; then
+        say dump_said "$(printf '%s' "$d_said" | tail -n 3)"
+        return 0
+    fi
+    printf '%s\n' "$d_text" | say64 dump
+    d_loaded=$(printf '%s\n' "$workers" | awk '$3 == "current" { print $2 }' | sort -n | head -n 1)
+    [ -n "$d_loaded" ] || return 0
+    read -r d_up d_rest < /proc/uptime
+    d_loaded=$(awk -v now="$(date +%s.%N)" -v up="$d_up" -v ticks="$d_loaded" -v hz="$(getconf CLK_TCK 2>/dev/null || echo 100)" \
+        'BEGIN { printf "%.3f", now - up + ticks / hz + 0.05 }')
+    say loaded "$d_loaded"
+    printf '%s\n' "$d_text" | sed -n 's/^# configuration file \(.*\):$/\1/p' | sort -u | while read -r d_file; do
+        stat -L -c '%.3Y %.3Z %n' "$d_file" 2>/dev/null
+    done | awk -v loaded="$d_loaded" '
+        { name = $0; sub(/^[^ ]+ [^ ]+ /, "", name) }
+        $1 + 0 > loaded + 0 { print "edited=" name; next }
+        $2 + 0 > loaded + 0 { print "touched=" name }'
+}
+
+say_masters() {
+    f_mine=$master
+    while read -r p_pid p_parent p_session p_start p_kind p_title; do
+        [ "$p_kind" = master ] || continue
+        f_kin=other
+        [ "$p_pid" != "$f_mine" ] || f_kin=ours
+        if [ "$f_kin" = other ] && { [ "$p_parent" = "$f_mine" ] || [ "$p_pid" = "$m_parent" ] || [ "$p_pid" = "$(named_in "${m_pid_file:-/}.oldbin")" ]; }
+        then f_kin=upgrade; fi
+        say master_seen "$p_pid $f_kin $p_title"
+    done <<LIST
+$processes
+LIST
+}
+
+# Workers whose master is gone: nobody can tell them anything any more.
+say_orphans() {
+    printf '%s\n' "$processes" | awk '
+        { kind[$1] = $5; parent[$1] = $2 }
+        END { for (p in kind) if (kind[p] == "worker" && kind[parent[p]] != "master") print "orphan=" p }'
+}
+
+real=$(readlink -f "$file") || real=$file
+say clock_ms "$(date +%s%3N)"
+say sudo "${RD_SUDO:-0}"
+say tools_missing "$(missing_tools)"
+say client "$(http_client)"
+say hidepid "$(sed -n 's/^[^ ]* \/proc proc \([^ ]*hidepid=[^ ]*\).*/\1/p' /proc/mounts | head -n 1)"
+[ "$real" = "$file" ] || say leads_to "$real"
+if [ -e "$real" ]; then if [ -r "$real" ]; then say file_state readable; else say file_state unreadable; fi
+else say file_state absent; fi
+if [ -f "$state/original" ]; then say has_original 1; fi
+may_write "$state" state_writable
+may_write "$(dirname "$real")" file_writable
+list_processes
+find_master || say no_master "$master_why"
+m_parent=$(printf '%s\n' "$processes" | awk -v pid="$master" '$1 == pid { print $2 }')
+count_workers ''
+say master "$master"
+say pid_file "${m_pid_file-}"
+say pid_state "$pid_state"
+say pid_named "$pid_named"
+[ "$pid_state" != stale ] || say pid_command "$(command_of "$pid_named")"
+say_masters
+say_orphans
+say workers "$n_current"
+say retiring "$n_earlier"
+ask_live
+say live "$live"
+say answers "$answers"
+say listening "$(awk -v port="$(printf '%04X' "$port")" '$4 == "0A" { split($2, at, ":"); if (at[2] == port) n++ } END { print n + 0 }' \
+    /proc/net/tcp 2>/dev/null)"
+check_sudo
+[ "$master" != 0 ] || finish done
+if u_name=$(systemd_unit); then say systemd "$u_name"; fi
+m_version=$("$m_exe" -v 2>&1 </dev/null)
+say version "${m_version#nginx version: }"
+say started "$m_start"
+say_binary
+say config "$m_config"
+say prefix "$m_prefix"
+say reload_command "$(reload_words)"
+say test_command "$(test_words)"
+[ "$pid_state" = ok ] || finish done
+say_test
+say_dump
+finish done

@@ -1,0 +1,233 @@
+# What nginx runs on this machine, told from /proc alone: no ps, no root.
+
+# now_ms: milliseconds since the machine started, without a fork; in rd_now. Steps of 10 ms.
+now_ms() {
+    read -r rd_up rd_rest < /proc/uptime
+    rd_now=$(((${rd_up%.*} * 100 + 1${rd_up#*.} - 100) * 10))
+}
+
+pause() { sleep "$1" 2>/dev/null || sleep 1; }
+
+# list_processes: every nginx process into $processes, one a line:
+# pid, parent, session, start (ticks since boot), kind (master worker retiring other), title.
+# Only a command line that begins with the title counts, so offset 0 is asked for.
+list_processes() {
+    processes=$(grep -asobH '^nginx: [^[:cntrl:]]*' /proc/[0-9]*/cmdline </dev/null | awk '
+        /^\/proc\/[0-9]+\/cmdline:0:/ {
+            split($0, part, "/"); pid = part[3]
+            title = $0; sub(/^[^:]*:0:/, "", title); sub(/ +$/, "", title)
+            stat = "/proc/" pid "/stat"; line = ""
+            if ((getline line < stat) <= 0) { close(stat); next }
+            close(stat)
+            sub(/^.*\) /, "", line); split(line, field, " ")
+            if (field[1] == "Z" || field[1] == "X") next
+            kind = "other"
+            if (title == "nginx: worker process") kind = "worker"
+            if (title == "nginx: worker process is shutting down") kind = "retiring"
+            if (title ~ /^nginx: master process/) kind = "master"
+            print pid, field[2], field[4], field[20], kind, title
+        }')
+}
+
+# describe_master PID TITLE: what its command line says, which nginx keeps in the title. Sets m_exe
+# (what to run as that very program), m_word, m_config, m_prefix, m_globals, m_pid_file.
+describe_master() {
+    m_word='' m_config='' m_prefix='' m_globals='' m_next=word
+    set -f
+    for m_part in ${2#nginx: master process}; do
+        case $m_next:$m_part in
+            word:*) m_word=$m_part m_next=option ;;
+            config:*) m_config=$m_part m_next=option ;;
+            prefix:*) m_prefix=$m_part m_next=option ;;
+            *:-c) m_next=config ;;
+            *:-p) m_next=prefix ;;
+            *:-g) m_next=globals ;;
+            *:-c?*) m_config=${m_part#-c} m_next=option ;;
+            *:-p?*) m_prefix=${m_part#-p} m_next=option ;;
+            *:-[a-zA-Z]*) m_next=option ;;
+            globals:*) m_globals="$m_globals${m_globals:+ }$m_part" ;;
+        esac
+    done
+    set +f
+    m_exe=/proc/$1/exe
+    if [ "${RD_SUDO:-0}" = 1 ] || [ ! -x "$m_exe" ]; then
+        m_link=$(readlink "$m_exe" 2>/dev/null) || m_link=
+        m_exe=${set_binary:-${m_link% (deleted)}}
+        [ -n "$m_exe" ] || m_exe=$(command -v "$m_word" 2>/dev/null || printf '%s' "$m_word")
+    fi
+    m_said_prefix=$m_prefix m_said_config=$m_config
+    m_prefix=${m_prefix:-$(built_in prefix)}
+    [ -n "$m_config" ] || m_config=$(built_in conf-path)
+    m_config=$(beneath "$m_config")
+    m_pid_file=$set_pid_file
+    [ -n "$m_pid_file" ] || m_pid_file=$(printf '%s' "$m_globals" | main_directive pid | tail -n 1)
+    [ -n "$m_pid_file" ] || m_pid_file=$(main_directive pid 2>/dev/null < "$m_config" | tail -n 1)
+    [ -n "$m_pid_file" ] || m_pid_file=$(built_in pid-path)
+    m_pid_file=$(beneath "$m_pid_file")
+}
+
+# built_in KEY: what the program was built with (`nginx -V` says it).
+built_in() { "$m_exe" -V 2>&1 </dev/null 9>&- | tr ' ' '\n' | sed -n "s|^--$1=||p" | head -n 1; }
+
+# beneath PATH: a relative path as nginx reads it, beneath its prefix.
+beneath() { case $1 in /* | '') printf '%s' "$1" ;; *) printf '%s/%s' "${m_prefix%/}" "$1" ;; esac; }
+
+# main_directive NAME: every value the text on stdin gives a directive of the outermost level.
+main_directive() {
+    sed -n "s/#.*//; s/^\(.*;\)\{0,1\}[ 	]*$1[ 	][ 	]*\([^; 	]*\)[^;]*;.*/\2/p" | tr -d "\"'"
+}
+
+# named_in PIDFILE: the number in a pid file, or nothing.
+named_in() {
+    rd_named=
+    [ -r "$1" ] && read -r rd_named rd_rest < "$1"
+    case $rd_named in '' | *[!0-9]*) rd_named= ;; esac
+    printf '%s' "$rd_named"
+}
+
+same_path() { [ "$1" = "$2" ] || [ "$(readlink -f "$1")" = "$(readlink -f "$2")" ]; }
+
+# is_asked: true when the master described last is one the settings speak of.
+is_asked() {
+    [ -z "$set_config" ] || same_path "$set_config" "$m_config" || return 1
+    [ -z "$set_prefix" ] || same_path "$set_prefix" "$m_prefix" || return 1
+}
+
+# find_master: the master that the reload would speak to. Sets master (0: none) and its
+# description, master_why when there is none, and pid_state (ok missing stale) with pid_named: a
+# reload goes to whatever process the pid file names, so it must name this very master.
+find_master() {
+    master=0 master_why='' pid_state=missing pid_named='' candidates=''
+    masters=" $(printf '%s\n' "$processes" | awk '$5 == "master" { printf "%s ", $1 }')"
+    each_master consider
+    # shellcheck disable=SC2086 # a list of numbers
+    set -- $candidates
+    if [ $# -ne 1 ]; then
+        master_why="no running nginx master was found (all masters seen:$masters)"
+        [ $# -eq 0 ] || master_why="several nginx masters run ($*): say which with pid_file or config"
+        if [ -n "$set_pid_file" ]; then m_pid_file=$set_pid_file; judge_pid_file; fi
+        return 1
+    fi
+    master=$1
+    each_master describe_chosen
+    judge_pid_file
+    looks_like_nginx && return 0
+    master_why="process $master does not run nginx's program" master=0
+    return 1
+}
+
+# each_master FUNCTION: call it with the pid and the title of every master.
+each_master() {
+    while read -r p_pid p_parent p_session p_start p_kind p_title; do
+        [ "$p_kind" != master ] || "$1" "$p_pid" "$p_title"
+    done <<LIST
+$processes
+LIST
+}
+
+# consider PID TITLE: a master that the settings speak of, unless its pid file names another living
+# master (the older one of a binary upgrade; or, with a pid file that is set, any other).
+consider() {
+    describe_master "$1" "$2"
+    c_named=$(named_in "$m_pid_file")
+    if [ "$c_named" != "$1" ]; then case $masters in *" ${c_named:-none} "*) return 0 ;; esac; fi
+    if [ -z "$set_pid_file" ] || [ "$c_named" != "$1" ]; then is_asked || return 0; fi
+    candidates="$candidates $1"
+}
+
+describe_chosen() { [ "$1" != "$master" ] || { describe_master "$1" "$2"; m_start=$p_start; }; }
+
+judge_pid_file() {
+    pid_state=stale
+    pid_named=$(named_in "$m_pid_file")
+    [ -e "$m_pid_file" ] || pid_state=missing
+    [ -z "$pid_named" ] || [ "$pid_named" != "$master" ] || pid_state=ok
+}
+
+# A title can be set by anybody; the program behind it must have the name it claims.
+looks_like_nginx() {
+    l_real=$(readlink "/proc/$master/exe" 2>/dev/null) || l_real=
+    l_real=${l_real% (deleted)}
+    if [ -n "$l_real" ]; then l_name=${l_real##*/}; else read -r l_name < "/proc/$master/comm" || return 1; fi
+    case $l_name in *nginx* | openresty | tengine) return 0 ;; esac
+    [ "$l_name" = "${m_word##*/}" ]
+}
+
+# refuse_unless_ours: a reload may only ever signal the nginx master itself.
+refuse_unless_ours() {
+    [ "$pid_state" != stale ] || refuse "the pid file $m_pid_file names process ${pid_named:-?} ($(command_of "$pid_named")), which is not the running nginx master; a reload would signal that process"
+    [ "$master" != 0 ] || refuse "$master_why"
+    [ "$pid_state" = ok ] || refuse "the pid file $m_pid_file is missing; nginx -s reload cannot work (the master is process $master)"
+}
+
+command_of() {
+    c_text=$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-60)
+    printf '%s' "${c_text:-not running}"
+}
+
+# judge_workers SNAPSHOT: every worker that counts, one a line: pid, start, then
+# current   belongs to our master and is not in the snapshot
+# unretired is in the snapshot and still takes connections
+# retiring  finishes what it has
+# other     neither in the snapshot nor a child of our master (an orphan, another master's)
+# A worker counts unless its master is a living one that a person has told us to ignore. Masters
+# that started each other (a binary upgrade) are one.
+judge_workers() {
+    j_old=$(named_in "${m_pid_file:-/}.oldbin")
+    printf '%s\n' "$processes" | awk -v master="$master" -v old="${j_old:-0}" -v policy="$policy" \
+        -v snapshot="$1" '
+        BEGIN {
+            while (snapshot != "" && (getline line < snapshot) > 0)
+                if (split(line, word, " ") == 3 && word[1] == "worker") listed[word[2] " " word[3]]
+        }
+        NF >= 5 { parent[$1] = $2; start[$1] = $4; kind[$1] = $5; pids[++count] = $1 }
+        END {
+            if (master in kind) related[master]
+            if (old in kind) related[old]
+            do {
+                grew = 0
+                for (i = 1; i <= count; i++) {
+                    p = pids[i]
+                    if (kind[p] != "master" || p in related) continue
+                    joined = parent[p] in related
+                    for (q in related) if (parent[q] == p) joined = 1
+                    if (joined) { related[p]; grew = 1 }
+                }
+            } while (grew)
+            for (i = 1; i <= count; i++) {
+                p = pids[i]; up = parent[p]
+                if (kind[p] != "worker" && kind[p] != "retiring") continue
+                if (!(up in related) && policy == "ignore" && up in kind && kind[up] == "master") continue
+                verdict = up in related ? "current" : "other"
+                if ((p " " start[p]) in listed) verdict = "unretired"
+                if (kind[p] == "retiring") verdict = "retiring"
+                print p, start[p], verdict
+            }
+        }'
+}
+
+# count_workers SNAPSHOT: judges again; sets workers (the lines), n_current, n_unretired, n_earlier.
+count_workers() {
+    workers=$(judge_workers "$1")
+    n_current=0 n_unretired=0 n_earlier=0 unretired=
+    while read -r w_pid w_start w_verdict; do
+        case $w_verdict in
+            current) n_current=$((n_current + 1)) ;;
+            unretired) n_unretired=$((n_unretired + 1)) n_earlier=$((n_earlier + 1)) unretired="$unretired $w_pid" ;;
+            retiring) n_earlier=$((n_earlier + 1)) ;;
+        esac
+    done <<LIST
+$workers
+LIST
+}
+
+# Snapshots: generations/NAME holds, for the file whose digest it names, the workers that lived
+# before the reload that was to load it. `sequence` orders them, `before` names the one replaced.
+snapshot_of() {
+    [ -d "$state/generations" ] || return 0
+    awk -v digest="digest=$1" '
+        FNR == 1 { sequence = 0 }
+        /^sequence=/ { sequence = substr($0, 10) + 0 }
+        $0 == digest && sequence >= best { best = sequence; name = FILENAME }
+        END { if (name != "") print name }' "$state"/generations/* 2>/dev/null </dev/null
+}

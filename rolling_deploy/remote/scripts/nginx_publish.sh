@@ -1,0 +1,190 @@
+# Putting a file in place, testing, reloading and proving it. Under the lock and the fence.
+
+# run_words WORDS: a command given as one word a line, without our lock, our input and, for its
+# own good, for ever. Through sudo where the machine asks for it.
+run_words() {
+    set -f
+    r_ifs=$IFS IFS=$newline
+    set -- $1
+    IFS=$r_ifs
+    set +f
+    if [ "${RD_SUDO:-0}" = 1 ]; then case $1 in sudo | doas) ;; *) set -- sudo -n -- "$@" ;; esac; fi
+    if command -v timeout >/dev/null 2>&1; then set -- timeout 60 "$@"; fi
+    "$@" </dev/null 2>&1 9>&-
+}
+
+# run_and_keep WORDS: the same; its words into $said. Through a file, because a process it leaves
+# behind would hold a pipe open, and us with it.
+run_and_keep() {
+    run_words "$1" > "$state/.said"
+    k_status=$?
+    said=$(head -c 4000 "$state/.said")
+    return $k_status
+}
+
+# master_words: the running master's program and the options it was started with, one word a line.
+master_words() {
+    printf '%s\n' "${set_binary:-$m_exe}"
+    w_prefix=${set_prefix:-$m_said_prefix} w_config=${set_config:-$m_said_config}
+    [ -z "$w_prefix" ] || printf '%s\n' -p "$w_prefix"
+    [ -z "$w_config" ] || printf '%s\n' -c "$w_config"
+    w_globals=$(printf '%s' "$m_globals" | sed 's/daemon  *[a-z]*;//g; s/master_process  *[a-z]*;//g; s/^ *//')
+    [ -z "$w_globals" ] || printf '%s\n' -g "$w_globals"
+}
+
+test_words() { if [ -n "$set_test" ]; then printf '%s' "$set_test"; else master_words; printf '%s' -t; fi; }
+
+# systemd_unit: the nginx unit that the running master belongs to, where systemd runs it.
+systemd_unit() {
+    read -r u_first < /proc/1/comm || return 1
+    [ "$u_first" = systemd ] && command -v systemctl >/dev/null 2>&1 || return 1
+    u_unit=$(sed -n 's|.*/\(nginx[^/]*\)\.service$|\1|p' "/proc/$master/cgroup" 2>/dev/null | head -n 1)
+    [ -n "$u_unit" ] && printf '%s' "$u_unit"
+}
+
+reload_words() {
+    if [ -n "$set_reload" ]; then printf '%s' "$set_reload"
+    elif w_unit=$(systemd_unit); then printf '%s\n' systemctl reload "$w_unit"
+    else master_words; printf '%s\n' -s reload; fi
+}
+
+# note_owner PATH: sets o_mode, o_user, o_group; what a new file gets when there is none.
+note_owner() {
+    o_mode=644 o_user='' o_group=''
+    [ -e "$1" ] || return 0
+    read -r o_mode o_user o_group <<OWNER
+$(stat -L -c '%a %u %g' "$1")
+OWNER
+}
+
+# place SOURCE: SOURCE's bytes become the managed file, with the owner and mode noted last. A
+# dot-name beside it first (nginx's include is a glob and does not see it), then one rename.
+place() {
+    d_beside=$(dirname "$real")/.$(basename "$real").rolling-deploy
+    if [ "${RD_SUDO:-0}" = 1 ]; then
+        privileged install -m "$o_mode" ${o_user:+-o "$o_user" -g "$o_group"} "$1" "$d_beside" </dev/null || return 1
+    else
+        cp "$1" "$d_beside" && chmod "$o_mode" "$d_beside" || { rm -f "$d_beside"; return 1; }
+        if [ -n "$o_user" ] && [ "$(stat -c '%u %g' "$d_beside")" != "$o_user $o_group" ]; then
+            chown "$o_user:$o_group" "$d_beside" || { rm -f "$d_beside"; return 1; }
+        fi
+    fi
+    sync "$d_beside" 2>/dev/null
+    privileged mv -f "$d_beside" "$real" </dev/null || return 1
+    sync "$(dirname "$real")" 2>/dev/null
+    return 0
+}
+
+# keep SOURCE NAME: a copy in the state directory with the owner and mode it had, whole or absent.
+keep() {
+    cp "$1" "$state/.$2" && stat -L -c '%a %u %g' "$1" > "$state/.$2.owner" || return 1
+    sync "$state/.$2" "$state/.$2.owner" 2>/dev/null
+    mv -f "$state/.$2.owner" "$state/$2.owner" && mv -f "$state/.$2" "$state/$2"
+}
+
+# take_snapshot NAME DIGEST BEFORE: every worker that lives now, under NAME.
+take_snapshot() {
+    mkdir -p "$state/generations" || return 1
+    list_processes
+    t_last=$(cat "$state"/generations/* 2>/dev/null | sed -n 's/^sequence=//p' | sort -n | tail -n 1)
+    {
+        printf 'sequence=%s\ndigest=%s\nbefore=%s\n' $((${t_last:-0} + 1)) "$2" "$3"
+        judge_workers '' | sed 's/^\([0-9]*\) \([0-9]*\) .*/worker \1 \2/'
+    } > "$state/generations/.$1" && mv -f "$state/generations/.$1" "$state/generations/$1"
+}
+
+# The oldest snapshots go once the newer ones tell everything about the workers that still live.
+prune_snapshots() {
+    grep -s '^sequence=' "$state"/generations/* /dev/null </dev/null | sed 's/^\(.*\):sequence=\(.*\)$/\2 \1/' |
+        sort -rn | tail -n +41 | cut -d ' ' -f 2- | while read -r t_name; do rm -f "$t_name"; done
+}
+
+# find_error_log: its path and its length now, so that only what is new is shown later.
+find_error_log() {
+    log=$(main_directive error_log 2>/dev/null < "$m_config" | head -n 1)
+    log=$(beneath "${log:-$(built_in error-log-path)}")
+    log_from=1
+    [ -r "$log" ] && log_from=$(($(wc -c < "$log") + 1))
+}
+
+# new_emergencies: the last [emerg] lines that the error log got since find_error_log.
+new_emergencies() {
+    [ -f "$log" ] && [ -r "$log" ] || return 0
+    tail -c "+$log_from" "$log" | grep -a '\[emerg\]' | tail -n 3 |
+        sed 's/^.*\[emerg\] [0-9#]*: //; $!s/$/; /' | tr -d '\n'
+}
+
+reload() {
+    run_and_keep "$(reload_words)"
+    reload_status=$? reload_said=$said
+}
+
+# prove SNAPSHOT NAME: watch until the reload is proved, or say in why what was missing at the
+# limit. NAME is the generation to be served, or `-` with unwanted set to one that must be gone.
+prove() {
+    now_ms
+    v_until=$((rd_now + prove_limit_ms)) v_dead=
+    while :; do
+        list_processes
+        count_workers "$1"
+        # The earlier workers are told to go only after the new ones were born. With neither, the
+        # new ones died: every moment of waiting is an outage.
+        if [ "$n_current$n_unretired" != 00 ]; then v_dead=
+        elif [ -n "$v_dead" ]; then
+            now_ms
+            [ $((rd_now - v_dead)) -lt 300 ] || { why="no worker is left, the site is down"; return 1; }
+        else now_ms; v_dead=$rd_now; fi
+        if [ "$n_current" -eq 0 ]; then why="no new worker process appeared"
+        elif [ "$n_unretired" -gt 0 ]; then why="workers from before the reload go on taking connections:$unretired"
+        else
+            ask_live
+            [ "$2" = - ] || [ "$live" != "$2" ] || return 0
+            if [ "$2" = - ]; then
+                case $newline$answers$newline in
+                    *"${newline}200 $unwanted$newline"*) ;;
+                    *) return 0 ;;
+                esac
+                why="generation $unwanted is still served"
+            else
+                why="the generation endpoint on port $port answered \`$answers\`, should be \`200 $2\`"
+            fi
+        fi
+        now_ms
+        [ "$rd_now" -lt "$v_until" ] || return 1
+        pause 0.02
+    done
+}
+
+# fail_unproved: the end of a reload that cannot be proved.
+fail_unproved() {
+    f_more=$(new_emergencies)
+    [ "$reload_status" -eq 0 ] || f_more="the reload command said: $reload_said${f_more:+; $f_more}"
+    fail "reload not proved: $why${f_more:+; $f_more}"
+}
+
+# put_back: after a failed test, the file that was there before, byte for byte.
+put_back() {
+    if [ "$replaced" = absent ]; then privileged rm -f "$real" </dev/null; else place "$state/previous"; fi
+    [ "$(digest_of "$real")" = "$replaced" ]
+}
+
+# test_or_put_back: run nginx's own test on what is in place.
+test_or_put_back() {
+    if run_and_keep "$(test_words)"; then return 0; fi
+    if put_back; then fail "nginx refused the configuration, the file before is back: $said"; fi
+    fail "nginx refused the configuration and the file before could not be put back: $said"
+}
+
+# ready_to_change DIGEST: everything that must hold before a byte is written.
+ready_to_change() {
+    real=$(readlink -f "$file") || refuse "cannot tell where $file leads"
+    [ -n "$real" ] && [ ! -d "$real" ] || refuse "$file is not a file"
+    if [ -e "$real" ] && [ ! -r "$real" ]; then refuse "cannot read $real"; fi
+    replaced=$(digest_of "$real")
+    [ "$replaced" = "$1" ] || refuse "the file $file is not the one that was seen (digest $replaced, should be $1)"
+    list_processes
+    find_master || :
+    refuse_unless_ours
+    note_owner "$real"
+    find_error_log
+}

@@ -1,0 +1,24 @@
+# with: nginx_settings nginx_processes nginx_generation nginx_publish
+# nginx_unadopt EPOCH HOLDER REPLACES: the original back, byte for byte.
+epoch=$1 holder=$2 replaces=$3
+enter "$state" "$epoch" "$holder"
+[ -f "$state/original" ] || refuse "no original of $file is kept in $state"
+ready_to_change "$replaces"
+count_workers ''
+ask_live
+unwanted=$live
+original=$(digest_of "$state/original")
+if [ "$replaced" != "$original" ]; then
+    [ "$replaced" = absent ] || keep "$real" previous || fail "cannot keep the file in $state; nothing was changed"
+    [ ! -s "$state/original.owner" ] || read -r o_mode o_user o_group < "$state/original.owner"
+    place "$state/original" || fail "cannot write $real; it is unchanged"
+    test_or_put_back
+fi
+take_snapshot unadopted "$original" - || fail "cannot note the workers in $state; not reloaded"
+judge_pid_file
+refuse_unless_ours
+reload
+prove "$state/generations/unadopted" - || fail_unproved
+mv -f "$state/original" "$state/original.restored"
+mv -f "$state/original.owner" "$state/original.restored.owner" 2>/dev/null
+finish done "the original is back and loaded, $n_earlier earlier workers are left"

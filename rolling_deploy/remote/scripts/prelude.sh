@@ -1,0 +1,91 @@
+# What every remote script of rolling-deploy begins with. POSIX sh; needs flock, base64 and
+# sha256sum. Values reach a script as arguments only and are never pasted into its text.
+#
+# A script answers in lines `key=value`, ends with exactly one line `end=OUTCOME detail`, and
+# whoever sent it believes nothing but these lines: a missing `end` means unknown.
+set -u
+# What the user's own commands get back (see `service.sh`): an application started with our
+# locale and umask would write other files than before.
+rd_umask=$(umask) rd_had_locale=${LC_ALL+yes} rd_locale=${LC_ALL-}
+LC_ALL=C
+export LC_ALL
+umask 077
+
+# say KEY VALUE: one line; line breaks in the value become blanks.
+say() { printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')"; }
+
+# say64 KEY: everything on stdin, as one base64 value (key ends in `:`).
+say64() { printf '%s:=' "$1"; base64 | tr -d '\n'; printf '\n'; }
+
+finish() { say end "$1 ${2-}"; exit 0; }
+refuse() { finish refused "$1"; }
+fail() { finish failed "$1"; }
+
+# The few commands that need root are run through this, with fixed arguments only.
+privileged() { if [ "${RD_SUDO:-0}" = 1 ]; then sudo -n -- "$@"; else "$@"; fi; }
+
+# digest_of FILE: its sha256, `absent`, or `unreadable` (which equals no digest).
+digest_of() {
+    if [ ! -e "$1" ]; then printf 'absent'
+    elif [ -d "$1" ] || [ ! -r "$1" ]; then printf 'unreadable'
+    else sha256sum < "$1" | cut -d ' ' -f 1
+    fi
+}
+
+# seen_fence DIR: prints `epoch holder` of the highest token this place has seen.
+seen_fence() { if [ -e "$1/fence" ]; then cat "$1/fence"; else printf '0 -\n'; fi; }
+
+is_number() { case ${1:-x} in *[!0-9]*) return 1 ;; esac; }
+
+# enter DIR EPOCH HOLDER [SECONDS]: take the lock of this place for as long as this script (and
+# what it starts without closing descriptor 9) lives, and refuse a token lower than the highest
+# seen. The token is raised under the lock, so of two operators exactly one goes on. A fence that
+# cannot be read refuses everybody: taken as none, it would let an operator through who was
+# already replaced.
+enter() {
+    is_number "$2" || refuse "the epoch should be a number, is $2"
+    case $3 in '' | *'
+'*) refuse "the holder should be one line, is '$3'" ;; esac
+    command -v flock >/dev/null || refuse "there is no flock on this machine"
+    mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
+    # Tried in a subshell first: a failed redirection of exec ends the whole shell, unanswered.
+    (: 9>>"$1/lock") 2>/dev/null || refuse "cannot write in the state directory $1"
+    exec 9>>"$1/lock"
+    flock -w "${4:-10}" 9 || refuse "busy: an earlier command still runs here"
+    seen_epoch='' seen_holder=''
+    IFS=' ' read -r seen_epoch seen_holder <<FENCE
+$(seen_fence "$1" 2>/dev/null)
+FENCE
+    is_number "$seen_epoch" || refuse "the fence $1/fence cannot be read"
+    if [ "$2" -lt "$seen_epoch" ] || { [ "$2" -eq "$seen_epoch" ] && [ "$3" != "$seen_holder" ]; }; then
+        say fenced "$seen_epoch $seen_holder"
+        refuse "somebody else has taken over (epoch $seen_epoch, $seen_holder)"
+    fi
+    if [ "$2" -gt "$seen_epoch" ]; then raise_fence "$1" "$2 $3"; fi
+}
+
+# raise_fence DIR TOKEN: replace the fence, whole or not at all, on the disk before we go on.
+raise_fence() {
+    { printf '%s\n' "$2" > "$1/.fence"; } 2>/dev/null || refuse "cannot write the fence in $1"
+    sync "$1/.fence" 2>/dev/null || sync
+    mv -f -- "$1/.fence" "$1/fence" || refuse "cannot write the fence in $1"
+    sync "$1" 2>/dev/null || sync
+}
+
+# is_busy DIR: true while a script that entered DIR still runs, or when that cannot be told. The
+# lock is only shared for the question, so that two who ask do not take each other for busy.
+is_busy() { [ -e "$1/lock" ] && ! flock -s -n "$1/lock" true 2>/dev/null; }
+
+# end_with_channel: end this script, and what it waits for, when whoever sent it closes the
+# channel. For waits that change nothing; needs stdin held open by the sender.
+end_with_channel() {
+    exec 8<&0
+    rd_self=$$
+    (
+        cat <&8
+        # The whole group where we lead one (sshd starts every command so), else this shell.
+        kill -TERM -- "-$rd_self" || kill -TERM "$rd_self"
+    ) 9>&- >/dev/null 2>&1 &
+    rd_watch=$!
+    trap 'kill "$rd_watch" 2>/dev/null' EXIT
+}

@@ -1,0 +1,371 @@
+# service: the process of one backend: who it is, who is connected to it, stopping and starting.
+#
+# Uses these variables, set by `named`: state (directory), port, addresses (hex forms of the
+# backend's own address, or empty), process (text of its command line, or empty for "whoever
+# listens on the port"), exact (1: the text is one whole argument), ignored (hex forms of peers
+# that do not count), as_service (1: the commands need root where sudo is used), is_catalina (1: the
+# stop command is Tomcat's own script).
+
+# named NAME=VALUE... -- WORDS...: sets the variables and `named_count`, which includes the `--`.
+named() {
+    named_count=0
+    for named_word; do
+        named_count=$((named_count + 1))
+        [ "$named_word" = -- ] && return 0
+        case ${named_word%%=*} in *[!a-z_]* | '') refuse "unknown argument $named_word" ;; esac
+        eval "${named_word%%=*}=\${named_word#*=}"
+    done
+}
+
+# now: sets now_cs, hundredths of a second that only ever grow.
+now() {
+    read -r now_cs _ < /proc/uptime
+    now_cs=${now_cs%.*}${now_cs#*.}
+}
+
+boot_id() { cat /proc/sys/kernel/random/boot_id 2>/dev/null || printf 'unknown\n'; }
+
+# this_tick: the kernel's start time of a process that starts now. Compared only with the start
+# times of other processes, so no clock, time zone or container's idea of uptime matters.
+this_tick() { cut -d ' ' -f 22 /proc/self/stat; }
+
+# start_of PID: when this process started, in the kernel's ticks; false when it has ended.
+start_of() {
+    start_stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    set -- ${start_stat##*) }
+    case ${1:-Z} in Z | X) return 1 ;; esac
+    printf '%s\n' "${20}"
+}
+
+session_of() {
+    start_stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    set -- ${start_stat##*) }
+    printf '%s\n' "$4"
+}
+
+# sockets STATE: `local-address peer inode` of each TCP socket on the backend's port.
+sockets() {
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        awk -v state="$1" -v port="$(printf '%04X' "$port")" -v own="$addresses" '
+            split($2, part, ":") == 2 && part[2] == port {
+                if ($4 == "0A" && index(" " own " ", " " part[1] " ")) narrow = 1
+                if ($4 == state) line[++n] = part[1] " " $3 " " $10
+            }
+            END {
+                for (i = 1; i <= n; i++) {
+                    split(line[i], part, " ")
+                    if (!narrow || index(" " own " ", " " part[1] " ")) print line[i]
+                }
+            }'
+}
+
+listener_inodes() { sockets 0A | awk '{ print $3 }'; }
+
+# The texts below reach grep on stdin: on a command line they would match themselves. Our own
+# scripts, and the shells that carry them, hold the text too; their name tells them apart.
+pids_by_text() {
+    if [ "$exact" = 1 ]; then set -- -x; pid_first=$process
+    else set --; pid_first=${process%% *}; fi
+    for pid_file in $(printf '%s\n' "$pid_first" |
+        grep -l -z -F "$@" -f - /proc/[0-9]*/cmdline 2>/dev/null); do
+        pid_line=" $(tr '\0' ' ' < "$pid_file" 2>/dev/null)" || continue
+        case $pid_line in *rolling-deploy:*) continue ;; esac
+        # Tomcat's `stop` is a short-lived process with the same catalina.base.
+        case $pid_line in *' org.apache.catalina.startup.Bootstrap '*stop' ') continue ;; esac
+        pid=${pid_file#/proc/} pid=${pid%/cmdline}
+        if [ "$exact" = 1 ] || holds_words "$pid_line"; then printf '%s\n' "$pid"; fi
+    done
+}
+
+# holds_words LINE: the text stands there as whole words, so `--name app1` is not `--name app10`.
+holds_words() {
+    case $process in [A-Za-z0-9_]*) words_left='*[!A-Za-z0-9_]' ;; *) words_left='*' ;; esac
+    case $process in *[A-Za-z0-9_]) words_right='[!A-Za-z0-9_]*' ;; *) words_right='*' ;; esac
+    case $1 in $words_left"$process"$words_right) return 0 ;; esac
+    return 1
+}
+
+# pids_by_listener: who holds the listening socket; whom we last saw hold it (it may have let go
+# and still be at work); and what a start command left that was not seen to its end.
+pids_by_listener() {
+    listening=$(listener_inodes | tr '\n' ' ')
+    if [ -n "$listening" ]; then
+        ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v inodes="$listening" '
+            BEGIN { n = split(inodes, list, " "); for (i = 1; i <= n; i++) want["socket:[" list[i] "]"] = 1 }
+            /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
+            $NF in want && !(pid in seen) { seen[pid] = 1; print pid }'
+    fi
+    if read_note processes; then
+        for noted in $note_rest; do is_alive "$noted" && printf '%s\n' "${noted%%:*}"; done
+    fi
+    if read_note starting; then
+        cat /proc/[0-9]*/stat 2>/dev/null | awk -v leader="$note_rest" '
+            BEGIN { split(leader, part, ":") }
+            { pid = $1; sub(/^.*\) /, "")
+              if ($4 == part[1] && $20 >= part[2] && $1 != "Z") print pid }'
+    fi
+    return 0
+}
+
+# A note about processes is worth nothing after a reboot; `pid:start` never names another one.
+write_note() { printf '%s %s\n' "$(boot_id)" "$2" > "$state/$1"; }
+read_note() {
+    [ -s "$state/$1" ] && read -r note_boot note_rest < "$state/$1" && [ "$note_boot" = "$(boot_id)" ]
+}
+
+# is_at_work: a command of ours outlives the script that gave it: a stop that may still hit what is
+# started next, or a start whose process is not there yet.
+is_at_work() {
+    read_note stopping && is_alive "$note_rest" && return 0
+    [ -n "$process" ] && read_note starting && is_alive "$note_rest" && [ -z "$(processes)" ]
+}
+
+is_free() { ! is_busy "$state" && ! is_at_work; }
+
+# refuse_while_at_work: after the lock, so whoever gave that command is gone.
+refuse_while_at_work() {
+    now; at_work_end=$((now_cs + 1000))
+    while is_at_work; do
+        now
+        [ "$now_cs" -lt "$at_work_end" ] ||
+            refuse "busy: an earlier stop or start command still runs here (pid ${note_rest%%:*}); nothing was changed"
+        sleep 0.05
+    done
+}
+
+# processes: `pid:start` of each process of the service, the oldest first.
+processes() {
+    if [ -n "$process" ]; then found_pids=$(pids_by_text); else found_pids=$(pids_by_listener | sort -un); fi
+    for found_pid in $found_pids; do
+        # A stop command may hold the same words; it runs in a session of its own.
+        [ -n "${stop_session-}" ] && [ "$(session_of "$found_pid")" = "$stop_session" ] && continue
+        found_start=$(start_of "$found_pid") && printf '%s:%s\n' "$found_pid" "$found_start"
+    done | sort -t : -k 2n -k 1n
+}
+
+# is_hidden: somebody listens on the port, and no process of the service is to be seen.
+is_hidden() { [ -z "$1" ] && [ -n "$(listener_inodes)" ]; }
+
+is_alive() { [ "$(start_of "${1%%:*}")" = "${1##*:}" ]; }
+
+pids_of() { printf '%s' "$*" | tr '\n' ' ' | sed 's/:[0-9]*//g; s/ *$//'; }
+
+# is_restarted ARTIFACT: prints yes, no or unknown: did the process start after this artifact was
+# put in place? A swap that was begun and not noted to its end counts as not restarted.
+is_restarted() {
+    running=$(processes)
+    if is_hidden "$running"; then printf 'unknown\n'; return; fi
+    if [ -z "$running" ]; then printf 'no\n'; return; fi
+    swap_tick='' swap_boot='' swap_artifact=''
+    [ -s "$state/swap" ] && read -r swap_tick swap_boot swap_artifact < "$state/swap"
+    if [ "$swap_artifact" != "$1" ]; then printf 'unknown\n'
+    elif [ "$swap_tick" = - ]; then printf 'no\n'
+    elif [ "$swap_boot" != "$(boot_id)" ]; then printf 'yes\n'
+    elif [ "$(printf '%s\n' "$running" | sed -n '1s/.*://p')" -ge "$swap_tick" ]; then printf 'yes\n'
+    else printf 'no\n'; fi
+}
+
+# note_swap ARTIFACT TICK: TICK is `-` before the swap, and the time of it afterwards.
+note_swap() {
+    printf '%s %s %s\n' "$2" "$(boot_id)" "$1" > "$state/.swap" && sync -d "$state/.swap" &&
+        mv -f "$state/.swap" "$state/swap"
+}
+
+# refuse_unless_seen: without seeing the process its end could not be waited for.
+refuse_unless_seen() {
+    running=$(processes)
+    is_hidden "$running" &&
+        refuse "port $port is listened on, and the process of this backend is not to be seen (another user's, or \`process\` names another); nothing was changed"
+    return 0
+}
+
+connected_peers() {
+    sockets 01 | awk -v ignored="$ignored" '{
+        split($2, part, ":"); if (!index(" " ignored " ", " " part[1] " ")) print $2 }'
+}
+
+# refuse_if_connected: the guard. Whoever still talks to the port gets 5 s to go; the proof that
+# nobody new comes was given on the load balancers.
+refuse_if_connected() {
+    now; guard_end=$((now_cs + 500))
+    while peers=$(connected_peers); [ -n "$peers" ]; do
+        now
+        if [ "$now_cs" -ge "$guard_end" ]; then
+            for peer in $peers; do say peer "$peer"; done
+            refuse "still connected to port $port after 5 s; nothing was changed"
+        fi
+        sleep 0.05
+    done
+}
+
+# launch LOG SKIP COUNT WORDS...: run the COUNT words after the first SKIP as a command, detached:
+# in a session of its own, without our lock, locale, umask, ignored signals and channel. Sets
+# launched (its pid and session) and launched_line.
+launch() {
+    launch_log=$1 launch_count=$3 launch_picked=0
+    launch_skip=$2
+    shift 3
+    shift "$launch_skip"
+    while [ "$launch_picked" -lt "$launch_count" ]; do
+        set -- "$@" "$1"
+        shift
+        launch_picked=$((launch_picked + 1))
+    done
+    shift $(($# - launch_count))
+    launched_line=$* launched_status=''
+    # Not `:`: a redirection that fails would end the shell there.
+    true > "$launch_log" || return 1
+    if [ "${RD_SUDO:-0}" = 1 ] && [ "$as_service" = 1 ]; then set -- sudo -n -- "$@"; fi
+    (
+        trap - HUP PIPE
+        exec 9>&-
+        umask "$rd_umask"
+        unset LC_ALL RD_SUDO
+        if [ "$rd_had_locale" = yes ]; then LC_ALL=$rd_locale; export LC_ALL; fi
+        exec setsid "$@"
+    ) < /dev/null >> "$launch_log" 2>&1 &
+    launched=$!
+}
+
+# has_ended: the launched command is over; its exit status is in launched_status (a word for the
+# reader, never a proof).
+has_ended() {
+    start_of "$launched" > /dev/null && return 1
+    if [ -z "$launched_status" ]; then
+        wait "$launched"
+        launched_status=$?
+    fi
+    return 0
+}
+
+# last_words LOG: what the command said, short enough for a message.
+last_words() {
+    last_said=$(tail -c 300 "$1" 2>/dev/null | tr '\n' ' ')
+    [ -n "$last_said" ] && printf '; it said: %s' "$last_said"
+}
+
+# stop_service LIMIT_MS STATE_NOW SKIP COUNT WORDS...: returns when every process of the service is
+# gone and the command has ended; never kills. STATE_NOW says what has been changed so far.
+stop_service() {
+    stop_limit=$1 stop_now=$2
+    shift 2
+    before=$(processes) before_inodes=$(listener_inodes)
+    launch "$state/stop.log" "$@" || fail "cannot write in $state; $stop_now"
+    stop_session=$launched
+    write_note stopping "$launched:$(start_of "$launched" || printf 'ended')"
+    now; stop_end=$((now_cs + stop_limit / 10))
+    until is_stopped; do
+        [ "$is_catalina" = 0 ] || end_what_stop_could_not
+        now
+        [ "$now_cs" -lt "$stop_end" ] || fail_to_stop
+        sleep 0.03
+    done
+}
+
+# Tomcat's script talks to the shutdown port, which may be switched off, and is not open while Tomcat
+# still starts. The signal asks for the same orderly stop.
+end_what_stop_could_not() {
+    has_ended && [ "$launched_status" != 0 ] || return 0
+    is_catalina=0
+    for one in $before; do is_alive "$one" && kill -TERM "${one%%:*}" 2>/dev/null; done
+}
+
+is_stopped() {
+    for one in $before; do is_alive "$one" && return 1; done
+    has_ended || return 1
+    # What the command left running counts again.
+    stop_session=''
+    [ -z "$(processes)" ] || return 1
+    for one in $before_inodes; do
+        case " $(listener_inodes | tr '\n' ' ')" in *" $one "*) return 1 ;; esac
+    done
+    return 0
+}
+
+fail_to_stop() {
+    left=''
+    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
+    still=$(processes)
+    if [ -n "$left" ]; then what="process$left is still running"
+    elif [ -n "$still" ]; then what="process $(pids_of "$still") has come up while it was to be stopped (does something restart it?)"
+    elif ! has_ended; then what="the process is gone, but the stop command still runs (pid $launched)"
+    else what="the process is gone, but its port $port is still listened on"; fi
+    fail "$what $((stop_limit / 1000)) s after \`$launched_line\`; $stop_now; the stop may still take effect$(last_words "$state/stop.log")"
+}
+
+# fail_if_back STATE_NOW: a supervisor that restarts what was stopped would run half a swap.
+fail_if_back() {
+    back=$(processes)
+    [ -z "$back" ] || fail "process $(pids_of "$back") has come up while the backend was stopped (does something restart it?); $1"
+}
+
+# start_service LIMIT_MS STATE_NOW SKIP COUNT WORDS...: run the command, return when the process exists (and
+# none of $before is left, for a restart). Says pid and started.
+start_service() {
+    start_limit=$1 start_now=$2
+    shift 2
+    stop_session=''
+    start_tick=$(this_tick)
+    launch "$state/start.log" "$@" || fail "cannot write in $state; $start_now"
+    write_note starting "$launched:$(start_of "$launched" || printf '%s' "$start_tick")"
+    now; start_end=$((now_cs + start_limit / 10)) up_since='' refused_since=''
+    until is_started; do
+        now
+        [ "$now_cs" -lt "$start_end" ] || fail_to_start
+        [ -z "$refused_since" ] || [ "$now_cs" -lt $((refused_since + 200)) ] || fail_to_start
+        sleep 0.03
+    done
+    write_note processes "$(processes | tr '\n' ' ')"
+    rm -f "$state/starting" "$state/stopping"
+    say pid "${up%%:*}"
+    say started "${up##*:}"
+}
+
+is_started() {
+    up=$(processes)
+    for one in $before; do is_alive "$one" && return 1; done
+    now
+    if [ -z "$up" ] || { [ -z "$process" ] && [ -z "$(listener_inodes)" ]; }; then
+        up_since=''
+        # Exit statuses prove nothing, but after a bad one the process gets 2 s, not all of the limit.
+        if has_ended && [ "$launched_status" != 0 ]; then refused_since=${refused_since:-$now_cs}; fi
+        return 1
+    fi
+    refused_since='' up=$(printf '%s\n' "$up" | head -n 1)
+    # A command that stays is the process itself; it must have lived for a second.
+    up_since=${up_since:-$now_cs}
+    has_ended || [ "$now_cs" -ge $((up_since + 100)) ]
+}
+
+fail_to_start() {
+    left=''
+    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
+    if [ -n "$left" ]; then what="process$left from before is still running after \`$launched_line\`"
+    elif [ -n "$process" ]; then what="no process has come up after \`$launched_line\`"
+    else what="nothing listens on port $port after \`$launched_line\`"; fi
+    has_ended && what="$what (exit status $launched_status)"
+    fail "$what; $start_now$(last_words "$state/start.log")"
+}
+
+# known_digest FILE: its sha256; not computed again for a file whose inode, size and times are
+# those noted. Only scripts that change something take notes.
+known_digest() {
+    digest_key=$(key_of "$1")
+    known_key='' known=''
+    [ -s "$state/digest" ] && read -r known_key known < "$state/digest"
+    if [ -n "$digest_key" ] && [ "$known_key" = "$digest_key" ]; then printf '%s\n' "$known"
+    else digest_of "$1"; fi
+}
+
+key_of() { stat -L -c '%d:%i:%s:%y:%z' "$1" 2>/dev/null | tr ' ' _; }
+
+# note_digest KEY DIGEST FILE: only while KEY is still the file's, and the file older than what
+# one tick of its time stamps could hide.
+note_digest() {
+    [ "$(key_of "$3")" = "$1" ] || return 0
+    [ $(($(date +%s) - $(stat -L -c %Z "$3"))) -ge 2 ] || return 0
+    printf '%s %s\n' "$1" "$2" > "$state/.digest" && mv -f "$state/.digest" "$state/digest"
+}
+
+# Our channel may close while we work; what was begun goes on to its end, holding the lock.
+survive_the_channel() { trap '' HUP PIPE; }

@@ -1,0 +1,71 @@
+"""What the checks of the session store may ask of it, whatever carries it there.
+
+`session_store.RedisLink` is the real one; nothing else knows redis-py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Why(StrEnum):
+    """Why the server did not do a command."""
+
+    DENIED = "denied"
+    """The user may not run it, or not on this key."""
+    NOT_LOGGED_IN = "not logged in"
+    LOADING = "loading"
+    ELSEWHERE = "elsewhere"
+    """Another node of the cluster serves the key."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The server's answer to one command.
+
+    Attributes:
+        value: the answer, when there was no error.
+        error: the server's own words, empty when it did the command.
+    """
+
+    value: object = None
+    error: str = ""
+    why: Why = Why.OTHER
+
+    @property
+    def is_error(self) -> bool:
+        """Answers whether the server refused the command."""
+        return bool(self.error)
+
+
+class LinkLost(Exception):
+    """No answer: timed out, closed, or never connected. The text is the reason for a person."""
+
+
+class Link(Protocol):
+    """One connection to the session store."""
+
+    @property
+    def slowest_ms(self) -> int:
+        """The longest any round trip has taken, in milliseconds."""
+
+    @property
+    def slowest(self) -> str:
+        """The command that took longest."""
+
+    def connect(self) -> None:
+        """Connect, without logging in.
+
+        Raises:
+            LinkLost: it did not come about.
+        """
+
+    def ask(self, *commands: tuple[str, ...]) -> list[Said]:
+        """Send the commands in one round trip and give their answers in order.
+
+        Raises:
+            LinkLost: an answer did not come; the commands may have been done.
+        """

@@ -1,0 +1,92 @@
+"""The TCP link under an SSH connection: opened quickly, and noticed when it has gone silent."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+UNSENT_BYTES_MAX = 128 * 1024
+"""How much unsent data the kernel queues before a write waits. Keeps a keepalive from queueing
+behind megabytes of an upload on a slow line, where it would look like silence."""
+
+
+class Link(socket.socket):
+    """A TCP socket that fails as soon as the other side has been silent for too long.
+
+    A cut network gives no error by itself: reads simply find nothing, for ever. After
+    `expect_answer` something has to arrive (or, while the send buffer is full, be acknowledged)
+    within `silence_max_s`; otherwise the next read or write raises ConnectionAbortedError. A
+    process that was itself stopped and continued does not blame the other side: nothing was
+    expected then, or the answer already lies in the kernel and is read first.
+    """
+
+    def __init__(self, plain: socket.socket, silence_max_s: float) -> None:
+        """Take over `plain`, which is empty afterwards."""
+        super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        self._silence_max_s = silence_max_s
+        self._expecting_since: float | None = None
+        self._is_full = False
+
+    def expect_answer(self) -> None:
+        """From now on the other side has to show a sign of life."""
+        if self._expecting_since is None:
+            self._expecting_since = time.monotonic()
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """As `socket.recv`; raises ConnectionAbortedError after too long a silence."""
+        try:
+            data = super().recv(bufsize, flags)
+        except TimeoutError:
+            self._give_up_if_silent()
+            raise
+        self._expecting_since = None
+        return data
+
+    def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
+        """As `socket.send`; raises ConnectionAbortedError after too long a silence."""
+        try:
+            sent = super().send(data, flags)
+        except TimeoutError:
+            self._is_full = True
+            self.expect_answer()
+            self._give_up_if_silent()
+            raise
+        if self._is_full:
+            # Room in a full buffer means that the other side acknowledged something.
+            self._is_full = False
+            self._expecting_since = None
+        return sent
+
+    def close(self) -> None:
+        """Close, and wake a thread that waits in `recv` at once."""
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+    def _give_up_if_silent(self) -> None:
+        since = self._expecting_since
+        if since is not None and time.monotonic() - since > self._silence_max_s:
+            # Not ETIMEDOUT: Python makes that a TimeoutError, which readers take as "try again".
+            raise ConnectionAbortedError(
+                errno.ECONNABORTED, f"no sign of life for {self._silence_max_s:.0f} s"
+            )
+
+
+def open_link(address: str, port: int, *, timeout_s: float, silence_max_s: float) -> Link:
+    """Open a TCP connection with small writes sent at once (Nagle's algorithm off).
+
+    Raises:
+        OSError: as `socket.create_connection`.
+    """
+    plain = socket.create_connection((address, port), timeout=timeout_s)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    unsent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if unsent is not None:
+        plain.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES_MAX)
+    return Link(plain, silence_max_s)

@@ -1,0 +1,211 @@
+"""How facts are said to a person: one short line each, the same in every view."""
+
+from __future__ import annotations
+
+from rolling_deploy.ports import Awaiting, Checked, Event, Said, Written
+from rolling_deploy.rollout.decide import wanted_out
+from rolling_deploy.rollout.journal import (
+    Claimed,
+    Closed,
+    Decided,
+    DeclaredOff,
+    Ended,
+    Ending,
+    Entry,
+    Forced,
+    GaveUp,
+    Halted,
+    Intended,
+    Opened,
+    Proved,
+    Purpose,
+    Record,
+    Redirected,
+    Released,
+    TakenOver,
+    TurnedBack,
+    Waiting,
+)
+from rolling_deploy.rollout.step import (
+    Activate,
+    Apply,
+    Continuity,
+    Goal,
+    Outcome,
+    Result,
+    Stage,
+    Step,
+    Unadopt,
+    WarmUp,
+)
+
+
+def duration(took_ms: int) -> str:
+    """Answers a duration as people read it: `85 ms`, `3.2 s`, `4 min 05 s`."""
+    if took_ms < 1000:
+        return f"{took_ms} ms"
+    if took_ms < 60_000:
+        return f"{took_ms / 1000:.1f} s"
+    minutes, seconds = divmod(round(took_ms / 1000), 60)
+    return f"{minutes} min {seconds:02d} s"
+
+
+def step_text(step: Step, release: str = "") -> str:
+    """Answers what a step does, without its machine."""
+    match step:
+        case Stage():
+            return f"stage {release}".rstrip()
+        case Apply():
+            out = ", ".join(sorted(step.out))
+            return f"publish with {out} down, reload" if out else "publish with nothing down, reload"
+        case Unadopt():
+            return "put the original file back, reload"
+        case Activate(goal=Goal.RELEASE):
+            return f"stop, put {release or 'the release'} in place, start"
+        case Activate():
+            return "stop, put back what ran before, start"
+        case WarmUp():
+            return "warm up"
+        case Continuity():
+            return "prove the sessions"
+
+
+def result_text(step: Step, result: Result, release: str = "") -> str:
+    """Answers how a step came out, with its time."""
+    said = f"{step_text(step, release)}: {result.outcome}"
+    if result.took_ms:
+        said += f" in {duration(result.took_ms)}"
+    return f"{said} ({result.detail})" if result.detail else said
+
+
+def event_text(event: Event) -> tuple[str, str] | None:
+    """Answers where something happened and what, or None for what needs no line."""
+    match event:
+        case Written():
+            return _entry_text(event.entry, event.record)
+        case Awaiting():
+            left = max(0, event.until_ms - event.at_ms)
+            return "", f"waiting, at most {duration(left)}: {event.why}"
+        case Checked():
+            check = event.check
+            detail = f": {check.detail}" if check.detail else ""
+            return check.subject, f"{check.verdict}: {check.name}{detail}"
+        case Said():
+            return "", event.text
+
+
+def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa: C901, PLR0911, PLR0912 # one line per kind of fact
+    match entry.fact:
+        case Opened() as fact:
+            return "", opened_text(fact)
+        case TakenOver() as fact:
+            lost = ", from a load balancer's copy of the record" if fact.lost else ""
+            return "", f"taken over by {fact.by} (epoch {entry.epoch}{lost})"
+        case DeclaredOff() as fact:
+            names = ", ".join(sorted(fact.load_balancers)) or "none"
+            return "", f"declared off by {fact.by}, not proved: {names}"
+        case Claimed() as fact:
+            return "", f"wave {fact.claim}: {', '.join(fact.backends)}"
+        case Ended() as fact:
+            return _ended_text(fact, record)
+        case Forced() as fact:
+            return "", f"going on at the drain limit, by policy: {fact.detail}"
+        case GaveUp() as fact:
+            return ", ".join(fact.backends), f"given up: {fact.reason}"
+        case TurnedBack() as fact:
+            return fact.backend, f"going back to what ran before: {fact.reason}"
+        case Proved() as fact:
+            gaps = f" ({fact.detail})" if fact.detail else ""
+            what = record.opened.release if fact.goal is Goal.RELEASE else "what ran before"
+            return fact.backend, f"proven good on {what}{gaps}"
+        case Released() as fact:
+            if fact.out:
+                return "", f"wave {fact.claim} over; stays out: {', '.join(fact.out)}"
+            return "", f"wave {fact.claim} back in rotation, proved on every load balancer"
+        case Halted() as fact:
+            return "", f"halted ({fact.cause}): {fact.reason}"
+        case Decided() as fact:
+            skip = f", leaving out {', '.join(fact.skip)}" if fact.skip else ""
+            return "", f"{fact.by} says: go on{skip}"
+        case Redirected() as fact:
+            return "", f"{fact.by} says: {fact.direction}"
+        case Closed() as fact:
+            return "", closed_text(record, fact)
+        case Intended() | Waiting():
+            return None
+
+
+def opened_text(opened: Opened) -> str:
+    """Answers the first line of a rollout."""
+    match opened.purpose:
+        case Purpose.DEPLOY:
+            names = ", ".join(opened.order)
+            return f"rollout {opened.rollout}: {opened.application} {opened.release} on {names}"
+        case Purpose.ADOPT:
+            return f"{opened.rollout}: adopting on {', '.join(opened.load_balancers)}"
+        case Purpose.UNADOPT:
+            return f"{opened.rollout}: unadopting on {', '.join(opened.load_balancers)}"
+
+
+def closed_text(record: Record, closed: Closed) -> str:
+    """Answers the last line of a rollout."""
+    opened = record.opened
+    match closed.ending:
+        case Ending.DONE if opened.purpose is Purpose.DEPLOY:
+            return f"done: every backend serves {opened.release}"
+        case Ending.DONE:
+            return "done"
+        case Ending.WENT_BACK:
+            return f"failed and went back: {closed.reason}"
+        case Ending.ABORTED:
+            return "aborted: every load balancer is in line again"
+        case Ending.NOTHING_TOUCHED:
+            return f"nothing touched: {closed.reason}"
+
+
+def _ended_text(fact: Ended, record: Record) -> tuple[str, str] | None:
+    step = record.ended_step
+    if step is None:
+        return None
+    where = step.load_balancer if isinstance(step, Apply | Unadopt) else step.backend
+    if fact.result.outcome is Outcome.NOT_CHECKED:
+        what = "warm-up" if isinstance(step, WarmUp) else "session continuity"
+        return where, f"{what}: not checked ({fact.result.detail or 'not configured'})"
+    return where, result_text(step, fact.result, record.opened.release)
+
+
+def backend_state(record: Record, backend: str) -> str:
+    """Answers where a backend stands, in a few words."""
+    opened = record.opened
+    if backend in opened.parked:
+        return "parked by a person, not touched"
+    claim = record.claim
+    if claim is not None and backend in claim.backends:
+        return _claimed_state(record, backend)
+    if backend in record.left_out:
+        return "out of rotation, not proven good"
+    if record.done.get(backend) is Goal.RELEASE:
+        return f"serving {opened.release}"
+    if record.done.get(backend) is Goal.PREVIOUS:
+        return "back on what ran before, serving"
+    before = opened.before.get(backend)
+    version = f" {before.version}" if before and before.version else ""
+    staged = ", staged" if backend in record.staged else ""
+    return f"serving{version}{staged}"
+
+
+def _claimed_state(record: Record, backend: str) -> str:
+    claim = record.claim
+    if claim is None:
+        return ""
+    for intent in record.open_intents.values():
+        if isinstance(intent.step, Activate) and intent.step.backend == backend:
+            return f"out: {step_text(intent.step, record.opened.release)}"
+    if backend in claim.proved:
+        return "proven good, going back in"
+    if backend in claim.gave_up:
+        is_out = backend in wanted_out(record)
+        return "given up, stays out" if is_out else "given up unchanged, going back in"
+    if backend in claim.activated:
+        return "out: becoming ready"
+    return "out: draining" if "drain" in claim.waits else "going out"

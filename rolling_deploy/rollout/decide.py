@@ -1,0 +1,835 @@
+"""The next move of a rollout, from what the record says and what was just seen.
+
+Rule 1: everything that affects what happens next is in this file (and `safety`, which only
+forbids). Rule 2: it does not know what time it is; the time is a field of what was seen.
+
+The rules, first match wins. The order is the argument: a rule may rely on every rule above it
+having had nothing to say.
+
+| rule                 | when                                              | move                     |
+|----------------------|---------------------------------------------------|--------------------------|
+| stay_ended           | closed, or halted and nobody answered             | the same end again       |
+| close_in_doubt       | an intent has no outcome                          | note it in doubt         |
+| await_earlier        | an earlier command of ours still runs             | wait for it              |
+| give_up_untouched    | a load balancer is cut off or edited, or the      | give up what is claimed  |
+|                      | direction changed                                 | and unchanged            |
+| stage                | an artifact is not staged                         | stage all of them        |
+| take_out             | a claimed backend is still sent to, on paper      | publish and reload       |
+| drain                | an earlier nginx worker may still send to it      | wait, or the limit       |
+| keep_capacity        | the others can no longer carry it alone           | give up what is unchanged|
+| activate             | a claimed backend is not on its target            | stop, swap, start        |
+| become_ready         | it does not answer as it should yet               | wait, or the limit       |
+| warm_up, continuity  | not done for this target                          | do them                  |
+| prove                | all of that holds                                 | note it proven           |
+| put_back             | the claim is settled, a file is not as wanted     | publish and reload       |
+| release              | every load balancer agrees                        | note the claim over      |
+| end_in_trouble       | something failed on the way                       | halt, or end as went back|
+| claim_next           | backends are pending                              | note the next wave       |
+| finish               | nothing is left                                   | close                    |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure
+from rolling_deploy.rollout.fold import step_key
+from rolling_deploy.rollout.journal import (
+    Cause,
+    Claim,
+    Claimed,
+    Closed,
+    Direction,
+    Ended,
+    Ending,
+    Fact,
+    Forced,
+    GaveUp,
+    Halted,
+    Proved,
+    Purpose,
+    Record,
+    Released,
+    TurnedBack,
+    Waiting,
+)
+from rolling_deploy.rollout.observed import (
+    BackendSeen,
+    Interest,
+    LoadBalancerSeen,
+    Seen,
+    Unreachable,
+    Verdict,
+)
+from rolling_deploy.rollout.step import (
+    Activate,
+    Apply,
+    Continuity,
+    Goal,
+    Outcome,
+    Result,
+    Stage,
+    Step,
+    Unadopt,
+    WarmUp,
+    machine_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """No earlier command of this tool runs on these machines any more."""
+
+    machines: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No earlier nginx worker is left on these load balancers."""
+
+    load_balancers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """These backends answer as they should, by the version they must serve (None: any)."""
+
+    backends: Mapping[str, str | None]
+
+
+Condition = Free | Drained | Ready
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write these facts; the world stays as it is."""
+
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Do these steps, each on a machine of its own, at the same time."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until the condition holds, at most until `until_ms`, then look again."""
+
+    condition: Condition
+    until_ms: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop here: a person must decide. `is_new` is False when the record already says so."""
+
+    halted: Halted
+    is_new: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The rollout is over. `is_new` is False when the record already says so."""
+
+    closed: Closed
+    is_new: bool = True
+
+
+Move = Note | Act | Wait | Halt | Finish
+
+
+@dataclass(frozen=True)
+class View:
+    """The record and what was seen, with the questions that the rules ask of them."""
+
+    record: Record
+    seen: Seen
+
+    @cached_property
+    def load_balancers(self) -> tuple[str, ...]:
+        """The load balancers that count: all but those a person declared off."""
+        return tuple(lb for lb in self.record.opened.load_balancers if lb not in self.record.off)
+
+    @property
+    def claim(self) -> Claim:
+        """The wave in hand. Only for rules that run when there is one."""
+        assert self.record.claim is not None  # noqa: S101 # narrows the type; rules check before
+        return self.record.claim
+
+    def balancer(self, name: str) -> LoadBalancerSeen | None:
+        """What was seen of a load balancer, or None when it was not reached."""
+        seen = self.seen.load_balancers.get(name)
+        return seen if isinstance(seen, LoadBalancerSeen) else None
+
+    def backend(self, name: str) -> BackendSeen | None:
+        """What was seen of a backend, or None when it was not reached."""
+        seen = self.seen.backends.get(name)
+        return seen if isinstance(seen, BackendSeen) else None
+
+    def is_known(self, name: str) -> bool:
+        """Answers whether the file there is the one we found, or one this rollout wrote."""
+        seen = self.balancer(name)
+        if seen is None:
+            return False
+        opened = self.record.opened
+        if seen.file is None:
+            return opened.initial.get(name) == ABSENT
+        if seen.file.digest in (opened.initial.get(name), opened.originals.get(name)):
+            return True
+        stamp = seen.file.stamp
+        return stamp is not None and seen.file.is_intact and stamp.rollout == opened.rollout
+
+    def is_in_line(self, name: str, out: frozenset[str]) -> bool:
+        """Answers whether this load balancer serves exactly what is wanted, proved.
+
+        For a deployment the file that we found is in line while nothing is to be taken out: a
+        rollout that touches nothing reloads nothing.
+        """
+        seen = self.balancer(name)
+        if seen is None:
+            return False
+        opened = self.record.opened
+        if opened.purpose is Purpose.UNADOPT:
+            digest = seen.file.digest if seen.file else ABSENT
+            return digest == opened.originals[name] and seen.live is None
+        if seen.file is None or seen.file.stamp is None or not seen.file.is_intact:
+            return False
+        stamp = seen.file.stamp
+        is_live = seen.live == stamp.generation and seen.is_settled
+        if stamp.rollout == opened.rollout:
+            return is_live and stamp.out == out
+        found = seen.file.digest == opened.initial.get(name)
+        return is_live and found and stamp.out == out and opened.purpose is Purpose.DEPLOY
+
+    @cached_property
+    def cut_off(self) -> dict[str, str]:
+        """Load balancers that do not answer, with the reason."""
+        return {
+            name: seen.detail
+            for name in self.load_balancers
+            if isinstance(seen := self.seen.load_balancers.get(name), Unreachable)
+        }
+
+    @cached_property
+    def edited(self) -> tuple[str, ...]:
+        """Load balancers whose file is neither what we found nor what we wrote."""
+        return tuple(
+            name for name in self.load_balancers if self.balancer(name) and not self.is_known(name)
+        )
+
+    def goal_of(self, backend: str) -> Goal:
+        """Where a claimed backend is to be taken."""
+        if self.record.direction is Direction.BACK or backend in self.claim.turned_back:
+            return Goal.PREVIOUS
+        return Goal.RELEASE
+
+    def artifact_of(self, backend: str) -> str | None:
+        """What is deployed on the backend once it is where it is to be."""
+        opened = self.record.opened
+        if self.goal_of(backend) is Goal.RELEASE:
+            return opened.artifacts[backend]
+        return opened.before[backend].artifact
+
+    def version_of(self, backend: str) -> str | None:
+        """The version the backend must serve there; None when it was not known before."""
+        opened = self.record.opened
+        if self.goal_of(backend) is Goal.RELEASE:
+            return opened.release
+        return opened.before[backend].version
+
+    def is_on_target(self, backend: str) -> bool:
+        """Answers whether the disk holds what it should and the process is not from before."""
+        seen = self.backend(backend)
+        return (
+            seen is not None
+            and seen.artifact is not None
+            and seen.artifact == self.artifact_of(backend)
+            and seen.is_restarted_since_swap is not False
+        )
+
+    def is_ready(self, backend: str) -> bool:
+        """Answers whether it runs the asked version and is healthy, observed.
+
+        Without a version source the weaker proof must be complete: what lies on the disk, and a
+        process that started after it was put there.
+        """
+        seen = self.backend(backend)
+        if seen is None or not self.is_on_target(backend) or seen.health is None:
+            return False
+        if not seen.health.is_good:
+            return False
+        wanted = self.version_of(backend)
+        if seen.health.is_version_checked and wanted is not None:
+            return seen.health.version == wanted
+        return seen.is_restarted_since_swap is True
+
+    def is_spent(self, step: Step) -> bool:
+        """Answers whether this step may not be tried again without a person.
+
+        A failure is definite: the same thing would fail again. What is unknown or refused may be
+        tried again within the budget, which counts intents over all lives.
+        """
+        record = self.record
+        key = step_key(step, record.claims)
+        budget = record.opened.policy.attempts_max + record.extra_attempts.get(machine_of(step), 0)
+        last = record.last.get(key)
+        failed = last is not None and last.outcome is Outcome.FAILED
+        return failed or record.attempts.get(key, 0) >= budget
+
+    def why(self, step: Step) -> str:
+        """Answers how the last try of a step came out, for a person."""
+        key = step_key(step, self.record.claims)
+        last = self.record.last.get(key, Result(Outcome.UNKNOWN))
+        tried = self.record.attempts.get(key, 0)
+        return f"{last.outcome} after {tried} tries: {last.detail}" if last.detail else f"{last.outcome}"
+
+    def began(self, what: str) -> int | None:
+        """Answers when a wait began, or None if it has not."""
+        claim = self.record.claim
+        return (claim.waits if claim else self.record.waits).get(what)
+
+    @cached_property
+    def pending(self) -> tuple[str, ...]:
+        """The backends that are still to be taken, in order."""
+        record = self.record
+        order = [b for b in record.opened.order if b not in record.skipped]
+        if record.direction is Direction.STOP:
+            return ()
+        if record.direction is Direction.BACK:
+            changed = [b for b in reversed(order) if b in record.changed]
+            return tuple(b for b in changed if record.done.get(b) is not Goal.PREVIOUS)
+        return tuple(b for b in order if record.done.get(b) is not Goal.RELEASE)
+
+
+ABSENT = "absent"
+"""The digest of a file that does not exist."""
+
+
+def wanted_out(record: Record) -> frozenset[str]:
+    """Answers which backends this rollout marks down now.
+
+    All of the claim until every one of it is proven good or given up; then only those that were
+    changed and are not proven good. A backend that was given up unchanged goes back in.
+    """
+    claim = record.claim
+    if claim is None:
+        return record.left_out
+    backends = frozenset(claim.backends)
+    others = record.left_out - backends
+    return others | (backends if claim.unsettled else record.unproven & backends)
+
+
+def interest(record: Record) -> Interest:
+    """Answers what the next look must cover for `decide` to answer from it."""
+    view = View(record, Seen(0))
+    balancers = frozenset(view.load_balancers)
+    claim = record.claim
+    if record.closed or record.halted:
+        return Interest(frozenset())
+    if claim is None:
+        pending = view.pending
+        others = _in_rotation(record) if pending else frozenset()
+        is_forward = record.direction is Direction.FORWARD
+        return Interest(balancers, alive=others, store=bool(pending) and is_forward)
+    untouched = [b for b in claim.unsettled if b not in claim.activated]
+    others = _in_rotation(record) - frozenset(claim.backends)
+    return Interest(
+        balancers,
+        backends=frozenset(claim.unsettled),
+        alive=others if untouched else frozenset(),
+        ready={b: view.version_of(b) for b in claim.unsettled if b in claim.activated},
+    )
+
+
+def _in_rotation(record: Record) -> frozenset[str]:
+    opened = record.opened
+    every = {backend for members in opened.upstreams.values() for backend in members}
+    return frozenset(every) - opened.parked - record.left_out
+
+
+def decide(record: Record, seen: Seen) -> Move:
+    """Answers the next move. Pure: the same record and look give the same move, always."""
+    view = View(record, seen)
+    for rule in RULES:
+        move = rule(view)
+        if move is not None:
+            return move
+    return Halt(Halted(Cause.BACKEND, "no rule applies"))  # pragma: no cover # finish always does
+
+
+def stay_ended(view: View) -> Move | None:
+    """A halt is answered by a person, never by asking again; so a retried CI job is safe."""
+    if view.record.closed is not None:
+        return Finish(view.record.closed, is_new=False)
+    if view.record.halted is not None:
+        return Halt(view.record.halted, is_new=False)
+    return None
+
+
+def close_in_doubt(view: View) -> Move | None:
+    """An intent without outcome is from a life that ended. It is looked at, never redone."""
+    open_intents = view.record.open_intents
+    if not open_intents:
+        return None
+    doubt = Result(Outcome.IN_DOUBT, "ended before the outcome was written")
+    return Note(tuple(Ended(seq, doubt) for seq in sorted(open_intents)))
+
+
+def await_earlier(view: View) -> Move | None:
+    """A remote command may outlive us. While one runs, what is seen is not yet what will be."""
+    looked = {**view.seen.load_balancers, **view.seen.backends}
+    busy = frozenset(
+        name for name, seen in looked.items() if not isinstance(seen, Unreachable) and seen.is_busy
+    )
+    if not busy:
+        return None
+    what = f"earlier command on {','.join(sorted(busy))}"
+    names = ", ".join(sorted(busy))
+    return _wait(
+        view,
+        what,
+        Free(busy),
+        view.record.opened.policy.busy_limit_ms,
+        f"an earlier command still runs on {names}",
+    ) or _end(view, Cause.BUSY, f"an earlier command still runs on {names} after the limit")
+
+
+def _wait(view: View, what: str, condition: Condition, limit_ms: int, why: str) -> Move | None:
+    """Wait within a limit that counts from the first time over all lives; None once it passed."""
+    began = view.began(what)
+    if began is None:
+        return Note((Waiting(what),))
+    until_ms = began + limit_ms
+    return Wait(condition, until_ms, why) if view.seen.now_ms < until_ms else None
+
+
+def _end(view: View, cause: Cause, reason: str) -> Move:
+    """Halt; or, when nothing was touched yet, close, so that the next run begins afresh."""
+    if view.record.is_touched:
+        return Halt(Halted(cause, reason))
+    return Finish(Closed(Ending.NOTHING_TOUCHED, reason, cause))
+
+
+def _untouched(view: View) -> tuple[str, ...]:
+    claim = view.record.claim
+    return tuple(b for b in claim.unsettled if b not in claim.activated) if claim else ()
+
+
+def give_up_untouched(view: View) -> Move | None:
+    """Taking out is all or none: a load balancer that we cannot see counts as still sending."""
+    untouched = _untouched(view)
+    if not untouched:
+        return None
+    unwanted = _no_longer_wanted(view, untouched)
+    if unwanted:
+        return Note((GaveUp(unwanted, Cause.ASKED, "the rollout was aborted"),))
+    if view.cut_off:
+        return Note((GaveUp(untouched, Cause.UNREACHABLE, _cut_off_text(view)),))
+    if view.edited:
+        return Note((GaveUp(untouched, Cause.HANDS, _edited_text(view)),))
+    return None
+
+
+def _no_longer_wanted(view: View, untouched: tuple[str, ...]) -> tuple[str, ...]:
+    """What an abort leaves to be put back as it is: it was claimed, but never changed."""
+    match view.record.direction:
+        case Direction.FORWARD:
+            return ()
+        case Direction.BACK:
+            return tuple(b for b in untouched if b not in view.record.changed)
+        case Direction.STOP:
+            return untouched
+
+
+def _cut_off_text(view: View) -> str:
+    each = [f"{name} ({detail})" for name, detail in sorted(view.cut_off.items())]
+    return f"cannot reach {', '.join(each)}, which counts as still sending"
+
+
+def _edited_text(view: View) -> str:
+    names = ", ".join(view.edited)
+    return f"the managed file on {names} was changed by somebody else"
+
+
+def stage(view: View) -> Move | None:
+    """Every artifact lies ready, and what runs now is secured, before the first claim."""
+    record = view.record
+    if record.claim is not None or record.direction is not Direction.FORWARD or record.trouble:
+        return None
+    missing = [Stage(b) for b in view.pending if b not in record.staged]
+    spent = [step for step in missing if view.is_spent(step)]
+    if spent:
+        why = "; ".join(f"{step.backend}: {view.why(step)}" for step in spent)
+        return _end(view, Cause.STAGING, f"cannot stage the artifact: {why}")
+    return Act(tuple(missing)) if missing else None
+
+
+def take_out(view: View) -> Move | None:
+    """Mark the claim down on every load balancer at once. While it is not proved on all of them
+    nothing on the backends is touched."""
+    claim = view.record.claim
+    if claim is None or not claim.unsettled:
+        return None
+    untouched = _untouched(view)
+    steps = _applies(view, also_unknown=bool(untouched))
+    spent = [step for step in steps if view.is_spent(step)]
+    if spent:
+        why = "; ".join(f"{machine_of(step)}: {view.why(step)}" for step in spent)
+        reason = f"not proved: {why}"
+        if untouched:
+            return Note((GaveUp(untouched, Cause.NOT_PROVED, reason),))
+        return None  # changed already: prove them and come to put_back, which says the same
+    return Act(steps) if steps else None
+
+
+def _applies(view: View, *, also_unknown: bool = False) -> tuple[Step, ...]:
+    """The publications that bring every load balancer we may write to in line.
+
+    Args:
+        also_unknown: reload also where it cannot be told which workers are of an earlier
+            generation; only a new generation, with a snapshot before it, can prove a drain.
+    """
+    out = wanted_out(view.record)
+    steps: list[Step] = []
+    number = view.record.applies
+    for name in view.load_balancers:
+        seen = view.balancer(name)
+        if seen is None or name in view.edited:
+            continue
+        is_unknown = also_unknown and seen.earlier_workers is None
+        if view.is_in_line(name, out) and not is_unknown:
+            continue
+        number += 1
+        steps.append(_publication(view, name, seen, out, number))
+    return tuple(steps)
+
+
+def _publication(
+    view: View, name: str, seen: LoadBalancerSeen, out: frozenset[str], number: int
+) -> Step:
+    opened = view.record.opened
+    replaces = seen.file.digest if seen.file else ABSENT
+    if opened.purpose is Purpose.UNADOPT:
+        return Unadopt(name, replaces)
+    claim = view.record.claim.number if view.record.claim else 0
+    adopts = opened.purpose is Purpose.ADOPT and replaces == opened.initial.get(name)
+    generation = f"{opened.rollout}.{view.record.epoch}.{number}"
+    return Apply(name, out, claim, generation, replaces, adopts)
+
+
+def drain(view: View) -> Move | None:
+    """Nothing is stopped while an nginx worker of an earlier generation lives: it may choose the
+    backend for an upload that is still coming in, long after no connection to it was left."""
+    untouched = _untouched(view)
+    if not untouched or view.claim.is_forced:
+        return None
+    busy = {
+        name: seen
+        for name in view.load_balancers
+        if (seen := view.balancer(name)) and seen.earlier_workers != 0
+    }
+    if not busy:
+        return None
+    policy = view.record.opened.policy
+    count = sum(seen.earlier_workers or 0 for seen in busy.values())
+    why = f"{count} earlier nginx workers still serve on {', '.join(sorted(busy))}"
+    waiting = _wait(view, "drain", Drained(frozenset(busy)), policy.drain_limit_ms, why)
+    if waiting is not None:
+        return waiting
+    detail = "; ".join(f"{name}: {seen.detail}" for name, seen in sorted(busy.items()))
+    if policy.drain_at_limit is DrainAtLimit.FORCE:
+        return Note((Forced(view.claim.number, f"{why} ({detail})"),))
+    limit_s = policy.drain_limit_ms / 1000
+    reason = f"not drained within {limit_s:g} s: {why} ({detail})"
+    return Note((GaveUp(untouched, Cause.DRAIN, reason),))
+
+
+def keep_capacity(view: View) -> Move | None:
+    """Right before the stop the others are asked again: one of them may have failed meanwhile."""
+    untouched = _untouched(view)
+    if not untouched:
+        return None
+    short = _short_of(view, frozenset(view.claim.backends))
+    return Note((GaveUp(untouched, Cause.CAPACITY, short),)) if short else None
+
+
+def _short_of(view: View, claimed: frozenset[str]) -> str:
+    """Answers what capacity would be missing with `claimed` out, or an empty text.
+
+    Nodes that were out before we came count as out. A backend that is out already takes nothing
+    away, so bringing back what was left out is never refused for lack of the others.
+    """
+    record = view.record
+    if claimed <= record.left_out:
+        return ""
+    healthy = {
+        name
+        for name in _in_rotation(record)
+        if (seen := view.backend(name)) and seen.health and seen.health.is_good
+    }
+    problems = []
+    for upstream, members in sorted(record.opened.upstreams.items()):
+        if not claimed & set(members) - record.left_out:
+            continue
+        left = sorted(healthy & set(members) - claimed)
+        if len(left) < record.opened.policy.serving_min:
+            serving = ", ".join(left) or "nobody"
+            wanted = record.opened.policy.serving_min
+            problems.append(f"{upstream} would be served by {serving}, should be at least {wanted}")
+    if not problems:
+        return ""
+    return f"without {', '.join(sorted(claimed))} {'; '.join(problems)}{_unwell(view)}"
+
+
+def _unwell(view: View) -> str:
+    texts = []
+    for name, seen in sorted(view.seen.backends.items()):
+        if isinstance(seen, Unreachable):
+            texts.append(f"{name}: {seen.detail}")
+        elif seen.health is not None and not seen.health.is_good:
+            texts.append(f"{name}: {seen.health.detail}")
+    return f" ({'; '.join(texts)})" if texts else ""
+
+
+def activate(view: View) -> Move | None:
+    """Stop, swap and start what is out, proved. Every attempt counts, whatever became of it."""
+    claim = view.record.claim
+    if claim is None:
+        return None
+    facts: list[Fact] = []
+    steps: list[Step] = []
+    for name in claim.unsettled:
+        if view.backend(name) is None and name in claim.activated:
+            continue  # it may be restarting its network; become_ready bounds how long
+        if name in claim.activated and view.is_on_target(name):
+            continue
+        if view.artifact_of(name) is None:
+            facts.append(GaveUp((name,), Cause.BACKEND, f"{name}: nothing to go back to"))
+            continue
+        step = Activate(name, view.goal_of(name))
+        if view.is_spent(step):
+            facts += _failed(view, name, f"{name}: not activated, {view.why(step)}")
+        elif view.backend(name) is None:
+            reason = f"{name}: cannot be reached ({_reason(view, name)})"
+            facts.append(GaveUp((name,), Cause.UNREACHABLE, reason))
+        else:
+            steps.append(step)
+    if facts:
+        return Note(tuple(facts))
+    return Act(tuple(steps)) if steps else None
+
+
+def _reason(view: View, name: str) -> str:
+    seen = view.seen.backends.get(name)
+    return seen.detail if isinstance(seen, Unreachable) else "not seen"
+
+
+def _failed(view: View, name: str, reason: str) -> list[Fact]:
+    """What follows when a backend does not become good: back by policy, or given up."""
+    policy = view.record.opened.policy
+    can_go_back = (
+        policy.on_failure is OnFailure.BACK_NODE
+        and view.goal_of(name) is Goal.RELEASE
+        and name in view.record.unproven
+        and view.record.opened.before[name].artifact is not None
+    )
+    if can_go_back:
+        return [TurnedBack(name, reason)]
+    return [GaveUp((name,), Cause.BACKEND, reason)]
+
+
+def become_ready(view: View) -> Move | None:
+    """Healthy and serving the asked version, in a row, from the load balancers' place."""
+    claim = view.record.claim
+    if claim is None:
+        return None
+    waiting = [b for b in claim.unsettled if not view.is_ready(b)]
+    if not waiting:
+        return None
+    begin = [Waiting(f"ready {b}") for b in waiting if view.began(f"ready {b}") is None]
+    if begin:
+        return Note(tuple(begin))
+    limit_ms = view.record.opened.policy.ready_limit_ms
+    ends = {b: (view.began(f"ready {b}") or 0) + limit_ms for b in waiting}
+    facts: list[Fact] = []
+    for name in waiting:
+        if view.seen.now_ms >= ends[name]:
+            said = _last_answer(view, name)
+            reason = f"{name}: not good within {limit_ms / 1000:g} s, {said}"
+            facts += _failed(view, name, reason)
+    if facts:
+        return Note(tuple(facts))
+    wanted = {b: view.version_of(b) for b in waiting}
+    why = "; ".join(f"{b}: {_last_answer(view, b)}" for b in waiting)
+    return Wait(Ready(wanted), min(ends.values()), why)
+
+
+def _last_answer(view: View, name: str) -> str:
+    seen = view.backend(name)
+    if seen is None:
+        return _reason(view, name)
+    if seen.health is None:
+        return "no answer yet"
+    return f"last answer: {seen.health.detail}"
+
+
+def warm_up(view: View) -> Move | None:
+    """Real requests before users' ones: the first ones cost seconds on a cold JVM."""
+    claim = view.record.claim
+    return _once(view, [WarmUp(b) for b in claim.unsettled if b not in claim.warm] if claim else [])
+
+
+def continuity(view: View) -> Move | None:
+    """Sessions of the others can be read and written there, and its own by the others."""
+    claim = view.record.claim
+    missing = [b for b in claim.unsettled if b not in claim.continuous] if claim else []
+    return _once(view, [Continuity(b) for b in missing])
+
+
+def _once(view: View, steps: Iterable[Step]) -> Move | None:
+    todo: list[Step] = []
+    facts: list[Fact] = []
+    for step in steps:
+        if view.is_spent(step):
+            name = machine_of(step)
+            facts += _failed(view, name, f"{step_key(step, view.claim.number)}: {view.why(step)}")
+        else:
+            todo.append(step)
+    if facts:
+        return Note(tuple(facts))
+    return Act(tuple(todo)) if todo else None
+
+
+def prove(view: View) -> Move | None:
+    """What reaches this rule is ready, warm and continuous (as far as configured)."""
+    claim = view.record.claim
+    if claim is None or not claim.unsettled:
+        return None
+    return Note(tuple(Proved(b, view.goal_of(b), _gaps(view, b)) for b in claim.unsettled))
+
+
+def _gaps(view: View, name: str) -> str:
+    """What was not checked on the way, to be said in the report."""
+    gaps = []
+    seen = view.backend(name)
+    if seen and seen.health and not seen.health.is_version_checked:
+        gaps.append("version: by what lies on the disk and a process started after it (weaker)")
+    for step in (WarmUp(name), Continuity(name)):
+        last = view.record.last.get(step_key(step, view.claim.number))
+        if last and last.outcome is Outcome.NOT_CHECKED:
+            gaps.append(f"{'warm-up' if isinstance(step, WarmUp) else 'session continuity'}: not checked")
+    return "; ".join(gaps)
+
+
+def put_back(view: View) -> Move | None:
+    """Every load balancer as soon as it can: one that is cut off does not hold up the others."""
+    claim = view.record.claim
+    if claim is not None and claim.unsettled:
+        return None
+    steps = _applies(view)
+    if view.record.opened.purpose is Purpose.ADOPT:
+        undone = _unadopts(view, steps)
+        if undone:
+            return Act(undone)
+    todo = tuple(step for step in steps if not view.is_spent(step))
+    if todo and not (view.record.opened.purpose is Purpose.ADOPT and len(todo) < len(steps)):
+        return Act(todo)
+    if steps:
+        why = "; ".join(f"{machine_of(step)}: {view.why(step)}" for step in steps)
+        return _end(view, Cause.NOT_PROVED, f"not proved: {why}")
+    if view.cut_off:
+        return _end(view, Cause.UNREACHABLE, _cut_off_text(view))
+    if view.edited:
+        return _end(view, Cause.HANDS, _edited_text(view))
+    return None
+
+
+def _unadopts(view: View, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Adopting is all or none: what cannot be proved on one load balancer is undone on all."""
+    if not any(view.is_spent(step) for step in steps):
+        return ()
+    rollout = view.record.opened.rollout
+    ours: list[Step] = []
+    for name in view.load_balancers:
+        seen = view.balancer(name)
+        if seen and seen.file and seen.file.stamp and seen.file.stamp.rollout == rollout:
+            ours.append(Unadopt(name, seen.file.digest))
+    return tuple(step for step in ours if not view.is_spent(step))
+
+
+def release(view: View) -> Move | None:
+    """Every load balancer agrees, proved: the claim is over."""
+    claim = view.record.claim
+    if claim is None:
+        return None
+    out = tuple(sorted(view.record.unproven & set(claim.backends)))
+    return Note((Released(claim.number, out),))
+
+
+def end_in_trouble(view: View) -> Move | None:
+    """Something failed on the way; the load balancers are in a proven state now."""
+    record = view.record
+    if record.trouble is not None:
+        return _end(view, record.trouble.cause, record.trouble.reason)
+    if record.went_back and record.direction is Direction.FORWARD:
+        reasons = "; ".join(record.went_back.values())
+        return Finish(Closed(Ending.WENT_BACK, reasons, Cause.BACKEND))
+    return None
+
+
+def claim_next(view: View) -> Move | None:
+    """Claim the next wave, when the others can carry the load and the sessions are safe."""
+    record = view.record
+    if not view.pending:
+        return None
+    wave = view.pending[: record.opened.policy.wave_size]
+    short = _short_of(view, frozenset(wave))
+    if short:
+        return _end(view, Cause.CAPACITY, short)
+    refused = [check for check in view.seen.store or () if check.verdict is Verdict.REFUSED]
+    if refused:
+        why = "; ".join(f"{check.name}: {check.detail}" for check in refused)
+        return _end(view, Cause.STORE, f"session store: {why}")
+    return Note((Claimed(record.claims + 1, wave),))
+
+
+def finish(view: View) -> Move | None:
+    """Nothing is pending and every load balancer agrees."""
+    record = view.record
+    left_out = record.left_out - record.skipped
+    if left_out:
+        names = ", ".join(sorted(left_out))
+        return _end(view, Cause.BACKEND, f"{names} stays out of rotation, not proven good")
+    if record.off:
+        names = ", ".join(sorted(record.off))
+        return _end(view, Cause.DECLARED_OFF, f"all else is done; {names} is not in line yet")
+    aborted = record.direction is not Direction.FORWARD
+    return Finish(Closed(Ending.ABORTED if aborted else Ending.DONE))
+
+
+RULES: tuple[Callable[[View], Move | None], ...] = (
+    stay_ended,
+    close_in_doubt,
+    await_earlier,
+    give_up_untouched,
+    stage,
+    take_out,
+    drain,
+    keep_capacity,
+    activate,
+    become_ready,
+    warm_up,
+    continuity,
+    prove,
+    put_back,
+    release,
+    end_in_trouble,
+    claim_next,
+    finish,
+)

@@ -1,0 +1,273 @@
+"""Folding the record: what the facts so far amount to. Total and pure.
+
+`advance` is the only place that knows what each fact means for what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from rolling_deploy.errors import RecordWrong
+from rolling_deploy.rollout.journal import (
+    Cause,
+    Claim,
+    Claimed,
+    Closed,
+    Decided,
+    DeclaredOff,
+    Direction,
+    Ended,
+    Entry,
+    Forced,
+    GaveUp,
+    Halted,
+    Intended,
+    Opened,
+    Proved,
+    Record,
+    Redirected,
+    Released,
+    TakenOver,
+    TurnedBack,
+    Waiting,
+)
+from rolling_deploy.rollout.step import (
+    Activate,
+    Apply,
+    Continuity,
+    Goal,
+    Outcome,
+    Stage,
+    Step,
+    Unadopt,
+    WarmUp,
+)
+
+
+def step_key(step: Step, claim: int) -> str:
+    """Answers the key under which attempts at the same thing are counted together.
+
+    An Activate counts over all claims: the budget bounds how often a backend is restarted,
+    whatever happens in between. Publishing counts per claim and what it takes out.
+    """
+    match step:
+        case Stage():
+            return f"stage {step.backend}"
+        case Apply():
+            return f"apply {step.load_balancer} claim {step.claim} out {','.join(sorted(step.out))}"
+        case Unadopt():
+            return f"unadopt {step.load_balancer}"
+        case Activate():
+            return f"activate {step.backend} {step.goal}"
+        case WarmUp():
+            return f"warm up {step.backend} claim {claim}"
+        case Continuity():
+            return f"continuity {step.backend} claim {claim}"
+
+
+def fold(entries: Iterable[Entry]) -> Record:
+    """Answers the record that these entries amount to.
+
+    Raises:
+        RecordWrong: it does not begin with `opened`, or a fact cannot follow the ones before.
+    """
+    iterator = iter(entries)
+    first = next(iterator, None)
+    if first is None or not isinstance(first.fact, Opened):
+        raise RecordWrong("the record does not begin with an opened rollout")
+    record = Record(
+        first.fact,
+        first.at_ms,
+        first.epoch,
+        first.holder,
+        done=dict.fromkeys(first.fact.already, Goal.RELEASE),
+        left_out=first.fact.left_out,
+    )
+    for entry in iterator:
+        record = advance(record, entry)
+    return record
+
+
+def advance(record: Record, entry: Entry) -> Record:
+    """Answers the record with one more entry.
+
+    Raises:
+        RecordWrong: the fact cannot follow the ones before it.
+    """
+    record = replace(record, epoch=entry.epoch, holder=entry.holder, ended_step=None)
+    match entry.fact:
+        case Opened():
+            raise RecordWrong(f"entry {entry.seq} opens a rollout that is already open")
+        case TakenOver():
+            return record
+        case DeclaredOff() as fact:
+            return replace(record, off=fact.load_balancers)
+        case Claimed() as fact:
+            claim = Claim(fact.claim, fact.backends)
+            return replace(record, claim=claim, claims=fact.claim, waits={})
+        case Intended() as fact:
+            return _intended(record, entry.seq, fact)
+        case Ended() as fact:
+            return _ended(record, fact)
+        case Waiting() as fact:
+            return _waiting(record, fact.what, entry.at_ms)
+        case Forced() as fact:
+            return replace(record, claim=replace(_claim(record), is_forced=True))
+        case GaveUp() as fact:
+            return _gave_up(record, fact)
+        case TurnedBack() as fact:
+            return _turned_back(record, fact)
+        case Proved() as fact:
+            return _proved(record, fact)
+        case Released() as fact:
+            return _released(record)
+        case Halted() as fact:
+            return replace(record, halted=fact)
+        case Decided() as fact:
+            return _decided(record, fact)
+        case Redirected() as fact:
+            return _redirected(record, fact)
+        case Closed() as fact:
+            return replace(record, closed=fact)
+
+
+def _claim(record: Record) -> Claim:
+    if record.claim is None:
+        raise RecordWrong("a fact about a claim stands where nothing is claimed")
+    return record.claim
+
+
+def _intended(record: Record, seq: int, fact: Intended) -> Record:
+    key = step_key(fact.step, record.claims)
+    attempts = {**record.attempts, key: record.attempts.get(key, 0) + 1}
+    intents = {**record.open_intents, seq: fact}
+    is_touched = record.is_touched or isinstance(fact.step, Apply | Unadopt | Activate)
+    applies = record.applies + isinstance(fact.step, Apply | Unadopt)
+    return replace(
+        record, attempts=attempts, open_intents=intents, is_touched=is_touched, applies=applies
+    )
+
+
+def _ended(record: Record, fact: Ended) -> Record:
+    if fact.of not in record.open_intents:
+        raise RecordWrong(f"an outcome stands for entry {fact.of}, which is no open intent")
+    step = record.open_intents[fact.of].step
+    intents = {seq: intent for seq, intent in record.open_intents.items() if seq != fact.of}
+    last = {**record.last, step_key(step, record.claims): fact.result}
+    record = replace(record, open_intents=intents, last=last, ended_step=step)
+    outcome = fact.result.outcome
+    match step:
+        case Stage() if outcome is Outcome.DONE:
+            return replace(record, staged=record.staged | {step.backend})
+        case Activate() if outcome is not Outcome.REFUSED:
+            return _activated(record, step.backend)
+        case WarmUp() if outcome in (Outcome.DONE, Outcome.NOT_CHECKED) and record.claim:
+            claim = replace(record.claim, warm=record.claim.warm | {step.backend})
+            return replace(record, claim=claim)
+        case Continuity() if outcome in (Outcome.DONE, Outcome.NOT_CHECKED) and record.claim:
+            claim = replace(record.claim, continuous=record.claim.continuous | {step.backend})
+            return replace(record, claim=claim)
+        case _:
+            return record
+
+
+def _activated(record: Record, backend: str) -> Record:
+    """Whatever the outcome was, the backend may be changed now. Only a refusal proves that the
+    attempt changed nothing."""
+    claim = _claim(record)
+    name = frozenset({backend})
+    return replace(
+        record,
+        claim=replace(claim, activated=claim.activated | name),
+        changed=record.changed | name,
+        unproven=record.unproven | name,
+    )
+
+
+def _waiting(record: Record, what: str, at_ms: int) -> Record:
+    if record.claim is None:
+        return replace(record, waits={**record.waits, what: at_ms})
+    waits = {**record.claim.waits, what: at_ms}
+    return replace(record, claim=replace(record.claim, waits=waits))
+
+
+def _gave_up(record: Record, fact: GaveUp) -> Record:
+    claim = _claim(record)
+    gave_up = {**claim.gave_up, **dict.fromkeys(fact.backends, fact.reason)}
+    trouble = record.trouble
+    if fact.cause is not Cause.ASKED and trouble is None:
+        trouble = Halted(fact.cause, fact.reason)
+    claim = replace(claim, gave_up=gave_up, cause=claim.cause or fact.cause)
+    return replace(record, claim=claim, trouble=trouble)
+
+
+def _turned_back(record: Record, fact: TurnedBack) -> Record:
+    claim = _claim(record)
+    return replace(
+        record,
+        claim=_afresh(claim, {fact.backend}, {**claim.turned_back, fact.backend: fact.reason}),
+        went_back={**record.went_back, fact.backend: fact.reason},
+    )
+
+
+def _afresh(claim: Claim, backends: Iterable[str], turned_back: Mapping[str, str]) -> Claim:
+    """The claim with everything about these backends to be done again, for their new target."""
+    names = frozenset(backends)
+    return replace(
+        claim,
+        turned_back=turned_back,
+        proved=claim.proved - names,
+        warm=claim.warm - names,
+        continuous=claim.continuous - names,
+        gave_up={b: reason for b, reason in claim.gave_up.items() if b not in names},
+        waits={what: at for what, at in claim.waits.items() if what.split(" ")[-1] not in names},
+    )
+
+
+def _proved(record: Record, fact: Proved) -> Record:
+    claim = _claim(record)
+    return replace(
+        record,
+        claim=replace(claim, proved=claim.proved | {fact.backend}),
+        unproven=record.unproven - {fact.backend},
+    )
+
+
+def _released(record: Record) -> Record:
+    claim = _claim(record)
+    backends = frozenset(claim.backends)
+    done = dict(record.done)
+    for backend in claim.proved:
+        back = record.direction is Direction.BACK or backend in claim.turned_back
+        done[backend] = Goal.PREVIOUS if back else Goal.RELEASE
+    left_out = (record.left_out - backends) | (record.unproven & backends)
+    return replace(record, claim=None, done=done, left_out=left_out, waits={})
+
+
+def _decided(record: Record, fact: Decided) -> Record:
+    """A person has looked: what failed is tried once more, waits begin anew."""
+    extra = dict(record.extra_attempts)
+    for name in {*record.opened.order, *record.opened.load_balancers}:
+        extra[name] = extra.get(name, 0) + 1
+    claim = record.claim
+    if claim is not None:
+        again = set(claim.gave_up) & set(claim.activated)
+        claim = replace(_afresh(claim, again, claim.turned_back), waits={}, is_forced=False)
+    return replace(
+        record,
+        halted=None,
+        trouble=None,
+        claim=claim,
+        last={},
+        waits={},
+        extra_attempts=extra,
+        skipped=record.skipped | set(fact.skip),
+    )
+
+
+def _redirected(record: Record, fact: Redirected) -> Record:
+    claim = record.claim
+    if claim is not None and fact.direction is Direction.BACK:
+        claim = replace(_afresh(claim, claim.activated, claim.turned_back), waits={})
+    return replace(record, direction=fact.direction, claim=claim, halted=None, trouble=None)

@@ -1,0 +1,267 @@
+"""The one loop: fold, look, check, decide, write the intent, act, write the outcome, again.
+
+`run` and `resume` both come here, and there is no other way for anything to be done. Nothing in
+this file cleans up: a death at any line leaves the same kind of record as a death at any other.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, cast
+
+from rolling_deploy.errors import Interrupted, InvariantBroken, RolloutHeld
+from rolling_deploy.ports import (
+    Awaiting,
+    Clock,
+    FenceToken,
+    Journal,
+    Machines,
+    Reporter,
+    Written,
+)
+from rolling_deploy.rollout.decide import (
+    Act,
+    Finish,
+    Halt,
+    Note,
+    Wait,
+    decide,
+    interest,
+    wanted_out,
+)
+from rolling_deploy.rollout.fold import advance, fold, step_key
+from rolling_deploy.rollout.journal import (
+    Closed,
+    Ended,
+    Entry,
+    Fact,
+    Halted,
+    Intended,
+    Opened,
+    Record,
+)
+from rolling_deploy.rollout.observed import Interest, Seen
+from rolling_deploy.rollout.safety import check
+from rolling_deploy.rollout.step import Outcome, Result, Step, machine_of
+
+TURNS_MAX = 1_000_000
+"""A bound on the loop. A rollout of 300 backends takes about 4,000 turns, waits of hours some
+thousands more."""
+
+POLL_S = 0.2
+"""How often a signal is asked for while something slow runs."""
+
+GRACE_S = 1.0
+"""What runs when a signal comes gets this long to answer; nothing new starts."""
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+WAIT_SLICE_MS = 30_000
+"""The longest single wait before looking again, so that a person's edit is noticed meanwhile."""
+
+
+@dataclass
+class Stop:
+    """Set by a signal handler; asked by the loop wherever it may stop."""
+
+    signal_number: int = 0
+    is_heard: bool = False
+    """The loop runs and will hear a request; before that a signal may end the program itself."""
+    _set: threading.Event = field(default_factory=threading.Event)
+
+    def request(self, signal_number: int) -> None:
+        """Ask the loop to stop: nothing new starts from now on."""
+        self.signal_number = signal_number
+        self._set.set()
+
+    @property
+    def is_requested(self) -> bool:
+        """Answers whether a signal came."""
+        return self._set.is_set()
+
+
+def in_thread(work: Callable[[], None], name: str) -> None:
+    """Do the work on a thread of its own."""
+    threading.Thread(target=work, daemon=True, name=name).start()
+
+
+@dataclass
+class Runner:
+    """Drives one rollout from wherever its record stands to a halt or its end."""
+
+    machines: Machines
+    journal: Journal
+    clock: Clock
+    reporter: Reporter
+    token: FenceToken
+    stop: Stop = field(default_factory=Stop)
+    spawn: Callable[[Callable[[], None], str], None] = in_thread
+    """How slow work is started. Doing it in place instead makes every run repeatable."""
+
+    def open(self, facts: Sequence[Fact]) -> None:
+        """Write the first facts of this life, and tell them.
+
+        Raises:
+            RolloutHeld, RolloutHalted, RecordWrong: see `ports.Journal.append`.
+        """
+        self.stop.is_heard = True
+        before = self.journal.entries()
+        record = fold(before) if before else None
+        for entry in self.journal.append(facts, before_acting=True):
+            record = fold((entry,)) if record is None else advance(record, entry)
+            self.reporter.event(Written(entry, record))
+
+    def run(self) -> tuple[Record, Halted | Closed]:
+        """Go on until the rollout is halted or closed, and answer which.
+
+        Raises:
+            Interrupted: a signal came; what ran remotely is in doubt and named.
+            RolloutHeld: somebody has taken over.
+            InvariantBroken: a bug; nothing was done about it.
+        """
+        self.stop.is_heard = True
+        record = fold(self.journal.entries())
+        seen, asked = self._look(record)
+        for _ in range(TURNS_MAX):
+            # What was noted may ask for more than was looked at; then look again first.
+            if interest(record) != asked:
+                seen, asked = self._look(record)
+            self._leave_if_asked(record)
+            move = decide(record, seen)
+            match move:
+                case Note():
+                    record = self._write(record, move.facts)
+                case Act():
+                    check(record, seen, move.steps)
+                    record = self._act(record, move.steps)
+                    seen, asked = self._look(record)
+                case Wait():
+                    self._wait(move, record)
+                    seen, asked = self._look(record)
+                case Halt():
+                    if move.is_new:
+                        record = self._write(record, (move.halted,), before_acting=True)
+                    return record, move.halted
+                case Finish():
+                    if move.is_new:
+                        record = self._write(record, (move.closed,), before_acting=True)
+                    return record, move.closed
+        raise InvariantBroken(f"no end after {TURNS_MAX} turns")
+
+    def _look(self, record: Record) -> tuple[Seen, Interest]:
+        asked = interest(record)
+        return self._in_thread(lambda: self.machines.look(asked), record), asked
+
+    def _write(
+        self, record: Record, facts: Sequence[Fact], *, before_acting: bool = False
+    ) -> Record:
+        for entry in self.journal.append(facts, before_acting=before_acting):
+            record = self._advance(record, entry)
+        return record
+
+    def _advance(self, record: Record, entry: Entry) -> Record:
+        record = advance(record, entry)
+        self.reporter.event(Written(entry, record))
+        return record
+
+    def _act(self, record: Record, steps: tuple[Step, ...]) -> Record:
+        """Persist every intent, then do the steps at the same time, each on its own machine.
+
+        Outcomes are written as they come, so that a death in between leaves in doubt only what
+        really is.
+        """
+        tried = record.attempts
+        facts = [Intended(s, tried.get(step_key(s, record.claims), 0) + 1) for s in steps]
+        entries = self.journal.append(facts, before_acting=True)
+        for entry in entries:
+            record = self._advance(record, entry)
+        answers: queue.Queue[tuple[int, Result]] = queue.Queue()
+        for entry, step in zip(entries, steps, strict=True):
+            self._start(entry.seq, step, record.opened, answers)
+        is_fenced = False
+        for _ in steps:
+            seq, result = self._interruptible(answers, record)
+            is_fenced = is_fenced or result.is_fenced
+            # After a refusal by the fence the record is no longer ours to write.
+            if not is_fenced:
+                record = self._write(record, (Ended(seq, result),))
+        if is_fenced:
+            raise RolloutHeld(
+                "somebody else has taken this rollout over",
+                where=", ".join(machine_of(step) for step in steps),
+                site="whoever holds it now answers for the site; this run changed nothing more",
+                next_step="rolling-deploy status",
+            )
+        return record
+
+    def _start(
+        self, seq: int, step: Step, opened: Opened, answers: queue.Queue[tuple[int, Result]]
+    ) -> None:
+        def perform() -> None:
+            began = self.clock.now_ms()
+            try:
+                result = self.machines.perform(step, opened, self.token)
+            except Exception as error:  # noqa: BLE001 # a thread must answer; the bug is in the text
+                result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
+            took_ms = result.took_ms or self.clock.now_ms() - began
+            answers.put((seq, replace(result, took_ms=took_ms)))
+
+        self.spawn(perform, machine_of(step))
+
+    def _wait(self, wait: Wait, record: Record) -> None:
+        """Wait on the machines, in slices, so that what people do meanwhile is seen too."""
+        now_ms = self.clock.now_ms()
+        self.reporter.event(Awaiting(now_ms, wait.until_ms, wait.why))
+        limit_ms = max(0, min(wait.until_ms - now_ms, WAIT_SLICE_MS))
+        self._in_thread(lambda: self.machines.wait(wait.condition, limit_ms), record)
+
+    def _in_thread(self, call: Callable[[], T], record: Record) -> T:
+        """Do something slow on a thread, so that a signal is heard while it lasts."""
+        answers: queue.Queue[tuple[T | None, Exception | None]] = queue.Queue()
+
+        def work() -> None:
+            try:
+                answers.put((call(), None))
+            except Exception as error:  # noqa: BLE001 # raised again where it is waited for
+                answers.put((None, error))
+
+        self.spawn(work, "look")
+        value, error = self._interruptible(answers, record)
+        if error is not None:
+            raise error
+        return cast("T", value)
+
+    def _interruptible(self, answers: queue.Queue[A], record: Record) -> A:
+        """Answers the next of `answers`; on a signal, gives what runs a moment and then leaves.
+
+        Raises:
+            Interrupted: naming what is in doubt.
+        """
+        while True:
+            try:
+                return answers.get(timeout=GRACE_S if self.stop.is_requested else POLL_S)
+            except queue.Empty:
+                if self.stop.is_requested:
+                    raise self._interrupted(record) from None
+
+    def _interrupted(self, record: Record) -> Interrupted:
+        open_steps = [
+            step_key(intent.step, record.claims) for intent in record.open_intents.values()
+        ]
+        doubt = f"; in doubt: {', '.join(open_steps)}" if open_steps else ""
+        out = ", ".join(sorted(wanted_out(record)))
+        return Interrupted(
+            f"ended by signal {self.stop.signal_number}{doubt}",
+            signal_number=self.stop.signal_number,
+            where=f"rollout {record.opened.rollout}",
+            site=f"{out} is out of rotation, the others serve" if out else "every backend serves",
+            next_step="rolling-deploy resume",
+        )
+
+    def _leave_if_asked(self, record: Record) -> None:
+        if self.stop.is_requested:
+            raise self._interrupted(record)

@@ -1,0 +1,325 @@
+"""What the inventory says, with every default applied: plain values that the adapters take.
+
+The loader (`inventory`) makes them, `remote` and `upstreams` use them; neither knows the other.
+All `_ms` are milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rolling_deploy.rollout.fleet import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class HostTarget:
+    """How to reach one machine by SSH.
+
+    Attributes:
+        name: the name the inventory gives the machine.
+        key: private key file; empty means the agent and the usual files.
+        host_keys: `strict` refuses an unknown key, `accept-new` remembers it; a changed key is
+            refused by both.
+        sudo: run the few privileged commands through `sudo -n`.
+        keepalive_s: SSH keepalive interval; a silent link is given up after three of them.
+    """
+
+    name: str
+    address: str
+    port: int = 22
+    user: str = ""
+    key: str = ""
+    known_hosts: str = "~/.ssh/known_hosts"
+    host_keys: str = "strict"
+    connect_timeout_ms: int = 10_000
+    keepalive_s: int = 5
+    sudo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBalancerSettings:
+    """One load balancer's nginx.
+
+    Attributes:
+        host: name of the SSH host it runs on.
+        file: the managed file, absolute path on that machine. It holds the application's
+            upstream blocks and nothing else.
+        state_dir: where the lock, the fence and the copy of the record live on that machine.
+        generation_port: loopback port of the generation endpoint; the same for all applications.
+        binary, config, prefix, pid_file: empty means taken from the running master.
+        test, reload: the commands, as argv; empty means built from the above (and `systemctl`
+            where systemd runs nginx). `{config}`-like placeholders do not exist: what is written
+            is run.
+        other_masters: `refuse` a second nginx master on the machine, or `ignore` it (another,
+            unrelated nginx that a person has acknowledged).
+        acknowledged_routes: backend addresses that the running configuration names outside the
+            managed file, and that a person has accepted.
+        prove_limit_ms: how long a reload may take to be proved. 5 s covers 4,000 server blocks
+            (measured 1.5 s) with room.
+    """
+
+    name: str
+    host: str
+    file: str
+    state_dir: str
+    generation_port: int = 18_999
+    binary: str = ""
+    config: str = ""
+    prefix: str = ""
+    pid_file: str = ""
+    test: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+    other_masters: str = "refuse"
+    acknowledged_routes: tuple[str, ...] = ()
+    prove_limit_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """One backend's line in one upstream.
+
+    Attributes:
+        address: what nginx connects to, `host:port`, exactly as it stands in the upstream.
+        parameters: only those the inventory declares, as nginx writes them, in order
+            (`weight=2`, `max_fails=3`, `backup`). What it does not declare stays as it was.
+    """
+
+    address: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """One upstream block.
+
+    Attributes:
+        options: nginx directives of the block besides `server`, without the semicolon; used when
+            there is no file on the load balancer yet (an existing block keeps its own).
+    """
+
+    name: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TomcatSettings:
+    """The `tomcat` strategy: a WAR into a CATALINA_BASE.
+
+    Attributes:
+        artifact: local path of the WAR, with `{release}` filled in.
+        catalina_base: on the backend's machine.
+        context: context path, `ROOT` for `/` (`a#b` for `/a/b`, as Tomcat names it).
+        stop, start: argv. Defaults: `systemctl stop|start UNIT` when `unit` is set, else the
+            `catalina.sh` of `catalina_home` with this CATALINA_BASE.
+        process: text that the process's command line holds, to find the process to wait for.
+            Default `-Dcatalina.base=CATALINA_BASE`.
+        stop_limit_ms, start_limit_ms: how long the commands and the process's end may take.
+        keep: how many earlier WARs stay on the machine.
+    """
+
+    artifact: str
+    catalina_base: str
+    state_dir: str
+    context: str = "ROOT"
+    catalina_home: str = "/usr/share/tomcat10"
+    java_home: str = ""
+    unit: str = ""
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    process: str = ""
+    stop_limit_ms: int = 60_000
+    start_limit_ms: int = 60_000
+    keep: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSettings:
+    """The `release` strategy: an archive into `releases/VERSION`, and the `current` link.
+
+    Attributes:
+        artifact: local path of the archive (`.tar.gz`, `.tar` or `.zip`), with `{release}`.
+        root: directory on the machine that holds `releases/` and `current`.
+        stop, start: argv run before and after the link is switched; or
+        restart: argv run after it instead of both.
+        process: text that the process's command line holds; empty means the process that
+            listens on the backend's port.
+    """
+
+    artifact: str
+    root: str
+    state_dir: str
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    process: str = ""
+    stop_limit_ms: int = 60_000
+    start_limit_ms: int = 60_000
+    keep: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSource:
+    """Where an answer says which version is served. Exactly one is set, or none.
+
+    Attributes:
+        header: name of a response header.
+        json: dotted path into a JSON body (`build.version`).
+        pattern: regular expression with one group, searched in the body.
+        path: where to ask, when it is not the health path.
+    """
+
+    header: str = ""
+    json: str = ""
+    pattern: str = ""
+    path: str = ""
+
+    @property
+    def is_configured(self) -> bool:
+        """Answers whether the version can be read from an answer at all."""
+        return bool(self.header or self.json or self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """How a backend's health is asked: on the application's own path, from the load balancers.
+
+    Attributes:
+        scheme, host_header: `host_header` empty means the backend's address.
+        status: statuses that count as good.
+        content: regular expression the body must match; empty means any.
+        streak: how many good answers in a row.
+        interval_min_ms, interval_max_ms: the pause between two questions grows from the first
+            to the second.
+        timeout_ms: of one question; short, and asked again (a lost packet costs no more).
+        asked_from: `load-balancers` or `operator`.
+    """
+
+    path: str = "/"
+    scheme: str = "http"
+    host_header: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: tuple[int, ...] = (200,)
+    content: str = ""
+    version: VersionSource = VersionSource()
+    streak: int = 3
+    interval_min_ms: int = 30
+    interval_max_ms: int = 1_000
+    timeout_ms: int = 1_000
+    asked_from: str = "load-balancers"
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUpSettings:
+    """Real requests to a node before users' traffic. No paths: no warm-up.
+
+    Attributes:
+        requests_max: give up after this many.
+        last: how many answers in a row must be under `limit_ms`.
+    """
+
+    paths: tuple[str, ...] = ()
+    requests_max: int = 200
+    concurrency: int = 2
+    last: int = 10
+    limit_ms: int = 500
+    timeout_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStoreSettings:
+    """The Redis that holds the sessions. No url: not checked, and said so.
+
+    Attributes:
+        url: `redis://host:port/db` without a password, as seen from `via` or the operator.
+        via: name of the SSH host the store is reached from; empty means directly.
+        password_env: environment variable that holds the password.
+        key_prefix: prefix of the session keys, so that the canary is judged by the same ACL.
+        memory_used_max: share of maxmemory (0 to 1) above which it warns.
+        latency_max_ms: a single command slower than this warns.
+        timeout_ms: of connecting and of each command; retries are off.
+        deadline_ms: of the whole check.
+    """
+
+    url: str = ""
+    via: str = ""
+    username: str = ""
+    password_env: str = ""
+    key_prefix: str = ""
+    memory_used_max: float = 0.9
+    latency_max_ms: int = 500
+    timeout_ms: int = 2_000
+    deadline_ms: int = 10_000
+
+
+StrategySettings = TomcatSettings | ReleaseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """One backend: the machine it lives on, its lines, how it is upgraded and asked.
+
+    Attributes:
+        host: name of the SSH host.
+        servers: by upstream name.
+        probe_address: `host:port` that health, warm-up and the connection guard use; the address
+            of the first upstream unless the inventory says otherwise.
+        variables: for templates.
+        ignore_connections_from: addresses (monitoring) whose open connections do not hold up
+            the stop.
+    """
+
+    name: str
+    host: str
+    servers: Mapping[str, ServerSettings]
+    probe_address: str
+    strategy: StrategySettings
+    health: HealthSettings
+    warm_up: WarmUpSettings
+    zone: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    ignore_connections_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything one inventory file says.
+
+    Attributes:
+        path: the file, absolute.
+        digest: sha256 of the file's bytes.
+        fleet: the same for the pure core.
+        hosts: every SSH host that a load balancer, a backend or the session store uses.
+        template: text of the upstream template; `template_name` is its path for messages.
+        variables: the application's own, for templates.
+    """
+
+    path: str
+    digest: str
+    application: str
+    fleet: Fleet
+    hosts: Mapping[str, HostTarget]
+    load_balancers: Mapping[str, LoadBalancerSettings]
+    upstreams: Mapping[str, UpstreamSettings]
+    backends: Mapping[str, BackendSettings]
+    session_store: SessionStoreSettings
+    template: str
+    template_name: str
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LABEL_MAX = 22
+"""nginx refuses a second, longer name on one port unless `server_names_hash_bucket_size` is raised
+(measured with 1.22 and 1.31 on x86, where it is 64)."""
+
+
+def generation_host(application: str) -> str:
+    """Answers the `Host` that the application's generation endpoint answers to."""
+    label = application.lower()
+    if len(label) > _LABEL_MAX:
+        digest = hashlib.sha256(label.encode()).hexdigest()[:10]
+        label = f"{label[:11]}-{digest}"
+    return f"{label}.rolling-deploy.internal"

@@ -1,0 +1,1 @@
+"""Everything that touches this disk: the local record of a rollout."""

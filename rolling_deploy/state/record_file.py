@@ -1,0 +1,117 @@
+"""The local file of a record: append-only, fsynced line by line, read back without repair."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rolling_deploy.errors import RecordWrong, RolloutHeld
+from rolling_deploy.rollout.journal import Chain, read_chain
+
+
+def default_state_dir() -> Path:
+    """Answers where records are kept unless `--state-dir` says otherwise (XDG base directories)."""
+    root = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(root) / "rolling-deploy"
+
+
+class RecordFile:
+    """One rollout's record on this disk. Held by one process at a time.
+
+    Crash: a half-written last line is dropped, and overwritten by the next append.
+    """
+
+    def __init__(self, state_dir: Path, application: str, rollout: str) -> None:
+        self.path = state_dir / application / f"{rollout}.jsonl"
+        self._fd: int | None = None
+
+    def read(self) -> Chain:
+        """Answers the chain in the file; an empty one when there is no file.
+
+        Raises:
+            RecordWrong: it cannot be read, or was changed after it was written.
+        """
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return Chain()
+        except OSError as error:
+            raise self._wrong("cannot be read", error) from None
+        return read_chain(content, str(self.path))
+
+    def hold(self) -> None:
+        """Take the file for this process until it ends.
+
+        Raises:
+            RolloutHeld: another process on this machine has it.
+            RecordWrong: it cannot be created.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            is_new = not self.path.exists()
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if is_new:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise self._wrong("cannot be written", error) from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise RolloutHeld(
+                "another process on this machine is working on this rollout",
+                where=str(self.path),
+                site="whoever holds it answers for the site",
+                next_step="rolling-deploy status",
+            ) from None
+
+    def put(self, lines: Sequence[bytes], at: int) -> None:
+        """Write lines at byte `at`, the end of what is valid, and sync them to the disk.
+
+        Raises:
+            RecordWrong: the disk did not take them; what was half written is cut off again.
+        """
+        if self._fd is None:
+            self.hold()
+        assert self._fd is not None  # noqa: S101 # narrows the type; hold() raises otherwise
+        try:
+            os.ftruncate(self._fd, at)
+            os.lseek(self._fd, at, os.SEEK_SET)
+            data = memoryview(b"".join(lines))
+            while data:
+                data = data[os.write(self._fd, data) :]
+            os.fsync(self._fd)
+        except OSError as error:
+            self._cut(at)
+            raise self._wrong("did not take the next entries", error) from None
+
+    def _cut(self, at: int) -> None:
+        try:
+            if self._fd is not None:
+                os.ftruncate(self._fd, at)
+        except OSError:
+            return  # a torn last line is dropped when the record is read
+
+    def _wrong(self, what: str, error: OSError) -> RecordWrong:
+        return RecordWrong(
+            f"the local record {what}: {error.strerror or error}",
+            where=str(self.path),
+            site="nothing more was done; what served before this still serves",
+            next_step="make room or use `--state-dir`, then `rolling-deploy resume`",
+        )
+
+    def close(self) -> None:
+        """Give the file up."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,171 @@
+"""What each remote command really does to the fake machines, whole, by half, or later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.rollout.journal import Opened
+from rolling_deploy.rollout.observed import Stamp
+from rolling_deploy.rollout.step import (
+    Activate,
+    Apply,
+    Continuity,
+    Goal,
+    Outcome,
+    Result,
+    Stage,
+    Step,
+    Unadopt,
+    WarmUp,
+    machine_of,
+)
+from tests.fake_backend import FakeBackend, artifact_of
+from tests.fake_faults import Fault
+from tests.fake_load_balancer import US, FakeFile, FakeLoadBalancer, body_of
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+GOES_ON_MS = 2_000
+"""How long a command that outlives its operator holds the machine's lock."""
+
+LOST = Result(Outcome.UNKNOWN, "connection lost")
+DONE = Result(Outcome.DONE)
+
+
+def run_command(
+    world: World, step: Step, opened: Opened, token: FenceToken, fault: Fault | None
+) -> Result:
+    """Answers what the operator is told, after having done what really happens."""
+    name = machine_of(step)
+    machine = world.backends.get(name) or world.balancers[name]
+    if not machine.is_reachable or fault is Fault.LOST_REQUEST:
+        return LOST
+    if not isinstance(step, WarmUp | Continuity):
+        if not _takes_token(machine, token):
+            return Result(Outcome.REFUSED, "a higher epoch was seen", is_fenced=True)
+        if world.now_ms < machine.busy_until_ms:
+            return Result(Outcome.REFUSED, "an earlier command holds the lock")
+    if fault is Fault.REFUSED:
+        return Result(Outcome.REFUSED, "the guard said no")
+    if fault is Fault.FAILED:
+        if isinstance(step, Activate):
+            _stop(world, world.backends[name], step)
+        return Result(Outcome.FAILED, "exit 1")
+    if fault in (Fault.LATER, Fault.CRASH_LATER):
+        return _goes_on(world, machine, step, opened)
+    result = _do(world, step, opened, is_half=fault in (Fault.HALF, Fault.CRASH_HALF))
+    return LOST if fault in (Fault.LOST_ANSWER, Fault.HALF) else result
+
+
+def _takes_token(machine: FakeBackend | FakeLoadBalancer, token: FenceToken) -> bool:
+    from tests.world import raise_fence  # noqa: PLC0415 # the two halves of one fake
+
+    return raise_fence(machine, token)
+
+
+def _goes_on(
+    world: World, machine: FakeBackend | FakeLoadBalancer, step: Step, opened: Opened
+) -> Result:
+    if isinstance(step, Activate):
+        refused = _stop(world, world.backends[step.backend], step)
+        if refused:
+            return LOST
+    machine.busy_until_ms = world.now_ms + GOES_ON_MS
+    is_stopped = isinstance(step, Activate)
+    world.later.append(
+        (machine.busy_until_ms, lambda: _do(world, step, opened, is_stopped=is_stopped))
+    )
+    return LOST
+
+
+def _do(
+    world: World, step: Step, opened: Opened, *, is_half: bool = False, is_stopped: bool = False
+) -> Result:
+    match step:
+        case Stage():
+            if not is_half:
+                world.backends[step.backend].staged.add(opened.artifacts[step.backend])
+            return DONE
+        case Apply():
+            return _apply(world, step, opened, is_half=is_half)
+        case Unadopt():
+            return _unadopt(world, step, is_half=is_half)
+        case Activate():
+            return _activate(world, step, opened, is_half=is_half, is_stopped=is_stopped)
+        case WarmUp():
+            fake = world.backends[step.backend]
+            is_warm = fake.is_healthy(world.now_ms) and fake.version not in fake.cold_on
+            return DONE if is_warm else Result(Outcome.FAILED, "slow to the last")
+        case Continuity():
+            return Result(Outcome.NOT_CHECKED)
+
+
+def _apply(world: World, step: Apply, opened: Opened, *, is_half: bool) -> Result:
+    lb = world.balancers[step.load_balancer]
+    if lb.file.digest != step.replaces:
+        return Result(Outcome.REFUSED, "the file is another one")
+    down = step.out | opened.parked
+    stamp = Stamp(
+        opened.application,
+        opened.rollout,
+        step.claim,
+        step.generation,
+        step.out,
+        body_of(down, lb.name),
+    )
+    if step.adopt:
+        lb.original = lb.file
+    _write(world, lb, FakeFile(down, stamp, US, lb.name), is_half=is_half)
+    lb.has_snapshot = True
+    return DONE
+
+
+def _unadopt(world: World, step: Unadopt, *, is_half: bool) -> Result:
+    lb = world.balancers[step.load_balancer]
+    if lb.file.digest != step.replaces or lb.original is None:
+        return Result(Outcome.REFUSED, "the file is another one")
+    _write(world, lb, lb.original, is_half=is_half)
+    return DONE
+
+
+def _write(world: World, lb: FakeLoadBalancer, file: FakeFile, *, is_half: bool) -> None:
+    """Publish, and reload unless the command died in between."""
+    world.audit.wrote(lb, lb.file, file)
+    lb.file = file
+    if is_half:
+        return
+    up, serving = lb.current.up, world.serving(lb)
+    lb.reload(world.now_ms)
+    world.audit.loaded(lb, up, serving)
+
+
+def _stop(world: World, fake: FakeBackend, step: Activate) -> str:
+    """Answers why the guard refuses, or stops the process."""
+    if fake.is_connected:
+        return "somebody is connected"
+    if world.has_guard and any(
+        fake.name in lb.sends_to(world.now_ms) for lb in world.balancers.values()
+    ):
+        return "somebody is connected"
+    world.audit.stopping(fake.name, step.goal)
+    fake.stop()
+    return ""
+
+
+def _activate(
+    world: World, step: Activate, opened: Opened, *, is_half: bool, is_stopped: bool
+) -> Result:
+    fake = world.backends[step.backend]
+    before = opened.before[step.backend]
+    version = opened.release if step.goal is Goal.RELEASE else (before.artifact or "")[: -len(".war")]
+    if step.goal is Goal.RELEASE and artifact_of(version) not in fake.staged:
+        return Result(Outcome.FAILED, "the artifact is not staged")
+    refused = "" if is_stopped else _stop(world, fake, step)
+    if refused:
+        return Result(Outcome.REFUSED, refused)
+    fake.swap(version)
+    if not is_half:
+        fake.start(version, world.now_ms)
+    return DONE

@@ -1,0 +1,136 @@
+"""A real redis-server of a chosen configuration, on a free loopback port, for one test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BINARY = shutil.which("redis-server")
+WHY_SKIPPED = "redis-server is not installed (Debian: apt-get install redis-server)"
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A running server.
+
+    Attributes:
+        directory: its working directory, removed with it.
+    """
+
+    port: int
+    process: subprocess.Popen[bytes]
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        """Answers the url of its first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self, **options: Any) -> Any:
+        """Answers an ordinary client, for what a test prepares; the caller closes it.
+
+        Any: redis-py types its commands only in part.
+        """
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=20, **options)
+
+    def freeze(self) -> None:
+        """Stop the process where it is, as a machine that swaps or hangs."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+def free_port() -> int:
+    """Answers a loopback port that nobody listens on right now.
+
+    Below the ports the system gives to outgoing connections, and low enough that a cluster's
+    own port, 10,000 above, is too.
+    """
+    for _ in range(100):
+        port = secrets.randbelow(10_000) + 12_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    msg = "no free port between 12000 and 22000"
+    raise AssertionError(msg)
+
+
+@contextlib.contextmanager
+def redis_server(*configuration: str, directory: Path | None = None) -> Iterator[RedisServer]:
+    """Run a server with these `--option value` words until the block ends.
+
+    Returns as soon as it accepts connections, which may be before its data set is loaded.
+    """
+    assert BINARY is not None, WHY_SKIPPED
+    with tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder:
+        place = directory or Path(folder)
+        port = free_port()
+        fixed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(place)]
+        fixed += [
+            "--save",
+            "",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--daemonize",
+            "no",
+            "--logfile",
+            str(place / "redis.log"),
+        ]
+        process = subprocess.Popen([BINARY, *fixed, *configuration], stdout=subprocess.DEVNULL)
+        try:
+            server = RedisServer(port, process, place)
+            _wait_until_it_accepts(server)
+            yield server
+        finally:
+            _end(process)
+
+
+def wait_until(condition: Any, what: str, limit_s: float = START_LIMIT_S) -> None:
+    """Wait until `condition()` is true; fail the test at the limit."""
+    deadline = time.monotonic() + limit_s
+    pause = threading.Event()
+    while not condition():
+        if time.monotonic() > deadline:
+            msg = f"{what} did not come about within {limit_s} s"
+            raise AssertionError(msg)
+        pause.wait(0.02)
+
+
+def _wait_until_it_accepts(server: RedisServer) -> None:
+    def accepts() -> bool:
+        if server.process.poll() is not None:
+            log = server.directory / "redis.log"
+            msg = f"redis-server ended: {log.read_text() if log.exists() else 'no log'}"
+            raise AssertionError(msg)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 1):
+            return True
+        return False
+
+    wait_until(accepts, "redis-server's port")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # Killed, frozen or not: a server asked to end would first try to save, and there is nothing
+    # to keep.
+    process.kill()
+    process.wait(STOP_LIMIT_S)

@@ -1,0 +1,376 @@
+"""What a sound inventory becomes: the settings, with every default from where it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from rolling_deploy.errors import InventoryWrong
+from rolling_deploy.inventory import load_inventory
+from rolling_deploy.inventory.build import settings_of
+from rolling_deploy.inventory.merge import given
+from rolling_deploy.inventory.model import (
+    DrainShape,
+    HealthShape,
+    InventoryShape,
+    NginxShape,
+    ReleaseShape,
+    RolloutShape,
+    SessionStoreShape,
+    Shape,
+    SshShape,
+    TomcatShape,
+    UpstreamShape,
+    WarmUpShape,
+)
+from rolling_deploy.inventory.walk import keys_of, shapes_in
+from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
+from rolling_deploy.settings import (
+    BackendSettings,
+    HealthSettings,
+    HostTarget,
+    Inventory,
+    LoadBalancerSettings,
+    ReleaseSettings,
+    ServerSettings,
+    SessionStoreSettings,
+    TomcatSettings,
+    UpstreamSettings,
+    VersionSource,
+    WarmUpSettings,
+)
+
+SMALL = """\
+application: shop
+hosts: {lb1: {}, web1: {}}
+load_balancers: [{name: lb1}]
+upstreams: [{name: tomcat}]
+template: t.j2
+upgrade: {strategy: tomcat, artifact: "build/shop-{release}.war"}
+backends:
+  - {name: app1, host: web1, address: "10.0.0.11:8080", upgrade: {catalina_base: /srv/app1}}
+  - {name: app2, host: web1, address: "10.0.0.11:8081", upgrade: {catalina_base: /srv/app2}}
+"""
+RELEASE = """\
+application: shop
+hosts: {lb1: {}, web1: {}, web2: {}}
+load_balancers: [{name: lb1}]
+upstreams: [{name: app}]
+template: t.j2
+upgrade: {strategy: release, artifact: "shop.zip", root: /srv/shop, stop: [a], start: [b]}
+backends:
+  - {name: web1, address: "10.0.0.11:80"}
+  - {name: web2, address: "10.0.0.12:80", upgrade: {restart: [c]}}
+"""
+
+
+def load(directory: Path, text: str) -> Inventory:
+    """Answers an inventory with this text and a template beside it."""
+    (directory / "t.j2").write_text("upstream {}\n")
+    file = directory / "inventory.yaml"
+    file.write_text(text)
+    return load_inventory(file)
+
+
+def replaced(text: str, *pairs: tuple[str, str]) -> str:
+    """Answers the text with each of the pairs replaced, all of which must be there."""
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
+def test_what_is_not_given_has_the_default_of_the_settings(tmp_path: Path) -> None:
+    inventory = load(tmp_path, SMALL)
+    known_hosts = os.path.expanduser("~/.ssh/known_hosts")  # noqa: PTH111 # as the code does
+    assert inventory.hosts["lb1"] == HostTarget("lb1", "lb1", known_hosts=known_hosts)
+    assert inventory.load_balancers["lb1"] == LoadBalancerSettings(
+        name="lb1",
+        host="lb1",
+        file="/etc/nginx/conf.d/shop.upstream.conf",
+        state_dir="/etc/nginx/conf.d/.rolling-deploy/shop",
+    )
+    assert inventory.upstreams == {"tomcat": UpstreamSettings("tomcat")}
+    backend = inventory.backends["app1"]
+    assert backend.strategy == TomcatSettings(
+        artifact=str(tmp_path / "build/shop-{release}.war"),
+        catalina_base="/srv/app1",
+        state_dir="/srv/app1/.rolling-deploy",
+    )
+    assert backend.health == HealthSettings()
+    assert backend.warm_up == WarmUpSettings()
+    assert backend.servers == {"tomcat": ServerSettings("10.0.0.11:8080")}
+    assert backend.probe_address == "10.0.0.11:8080"
+    assert inventory.session_store == SessionStoreSettings()
+    assert inventory.fleet.policy == Policy()
+
+
+SECTIONS: tuple[tuple[type[Shape], type], ...] = (
+    (SshShape, HostTarget),
+    (NginxShape, LoadBalancerSettings),
+    (UpstreamShape, UpstreamSettings),
+    (TomcatShape, TomcatSettings),
+    (ReleaseShape, ReleaseSettings),
+    (HealthShape, HealthSettings),
+    (WarmUpShape, WarmUpSettings),
+    (RolloutShape, Policy),
+    (SessionStoreShape, SessionStoreSettings),
+)
+
+
+@pytest.mark.parametrize(("shape", "settings"), SECTIONS)
+def test_every_default_of_a_shape_is_the_one_of_the_settings(
+    shape: type[Shape], settings: type
+) -> None:
+    _check_defaults(shape, settings)
+
+
+def test_the_defaults_and_choices_of_the_policy_are_those_of_the_core() -> None:
+    drain, rollout = keys_of(DrainShape), keys_of(RolloutShape)
+    assert drain["limit_s"].default == Policy().drain_limit_ms / 1000
+    assert drain["at_limit"].default == Policy().drain_at_limit
+    assert set(get_args(drain["at_limit"].annotation)) == set(DrainAtLimit)
+    assert set(get_args(rollout["on_failure"].annotation)) == set(OnFailure)
+
+
+def _check_defaults(model: type[Shape], settings: type) -> None:
+    """Make every default of the shape explicit; the settings must be those without any."""
+    values = {key: field.default for key, field in keys_of(model).items()}
+    values = {key: value for key, value in values.items() if value is not None}
+    required = {
+        field.name: "x"
+        for field in dataclasses.fields(settings)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    assert settings_of(settings, values, required) == settings(**required)
+
+
+def test_every_setting_can_be_reached_from_the_file() -> None:
+    """A setting that no key fills would be a promise of the settings that nobody can use."""
+    computed = {"name", "servers", "probe_address", "strategy", "state_dir", "address", "host"}
+    keys: set[str] = set()
+    waiting: list[type[Shape]] = [InventoryShape]
+    while waiting:
+        for key, field in keys_of(waiting.pop()).items():
+            keys.add(key)
+            waiting += shapes_in(field.annotation)
+    for settings in (*(settings for _, settings in SECTIONS), VersionSource, BackendSettings):
+        for setting in dataclasses.fields(settings):
+            name = setting.name.removeprefix("drain_")
+            in_seconds = f"{name.removesuffix('_ms')}_s"
+            assert {name, in_seconds} & (keys | computed), f"{settings.__name__}.{setting.name}"
+
+
+def test_two_tomcats_on_one_machine_are_natural(tmp_path: Path) -> None:
+    inventory = load(tmp_path, SMALL)
+    assert [backend.host for backend in inventory.backends.values()] == ["web1", "web1"]
+    assert set(inventory.hosts) == {"lb1", "web1"}
+    assert inventory.fleet.upstreams() == {"tomcat": frozenset({"app1", "app2"})}
+
+
+def test_durations_in_seconds_become_milliseconds(tmp_path: Path) -> None:
+    text = SMALL + (
+        "ssh: {connect_timeout_s: 1.5, keepalive_s: 7}\n"
+        "nginx: {prove_limit_s: 0.0015}\n"
+        "drain: {limit_s: 30, at_limit: force}\n"
+        "rollout: {ready_limit_s: 60.25, busy_limit_s: 9, on_failure: back-node, attempts_max: 4}\n"
+        "health: {timeout_s: 0.25, interval_min_ms: 5}\n"
+        "warm_up: {limit_ms: 20, timeout_s: 3}\n"
+        "session_store: {url: 'redis://h', latency_max_ms: 9, timeout_s: 1, deadline_s: 2.5}\n"
+    )
+    inventory = load(tmp_path, text)
+    host = inventory.hosts["web1"]
+    assert (host.connect_timeout_ms, host.keepalive_s) == (1500, 7)
+    assert inventory.load_balancers["lb1"].prove_limit_ms == 2
+    assert inventory.fleet.policy == Policy(
+        drain_limit_ms=30_000,
+        drain_at_limit=DrainAtLimit.FORCE,
+        on_failure=OnFailure.BACK_NODE,
+        attempts_max=4,
+        ready_limit_ms=60_250,
+        busy_limit_ms=9_000,
+    )
+    assert isinstance(inventory.fleet.policy.drain_at_limit, DrainAtLimit)
+    health = inventory.backends["app1"].health
+    assert (health.timeout_ms, health.interval_min_ms) == (250, 5)
+    warm_up = inventory.backends["app1"].warm_up
+    assert (warm_up.limit_ms, warm_up.timeout_ms) == (20, 3_000)
+    store = inventory.session_store
+    assert (store.latency_max_ms, store.timeout_ms, store.deadline_ms) == (9, 1_000, 2_500)
+
+
+def test_overrides_are_laid_over_the_defaults_key_by_key(tmp_path: Path) -> None:
+    text = replaced(
+        SMALL,
+        ("lb1: {}", "lb1: {address: 10.0.0.1, port: 2222}"),
+        ("[{name: lb1}]", "[{name: lb1, nginx: {pid_file: /run/b.pid}}]"),
+        ("{catalina_base: /srv/app1}", "{catalina_base: /srv/app1, keep: 9}, health: {streak: 7}"),
+    )
+    text += "ssh: {user: deploy, port: 2000}\nnginx: {binary: /opt/nginx, pid_file: /run/a.pid}\n"
+    text += "health: {path: /up, streak: 5, version: {json: build.version}}\n"
+    inventory = load(tmp_path, text)
+    lb1, web1 = inventory.hosts["lb1"], inventory.hosts["web1"]
+    assert (lb1.address, lb1.port, lb1.user) == ("10.0.0.1", 2222, "deploy")
+    assert (web1.port, web1.user) == (2000, "deploy")
+    nginx = inventory.load_balancers["lb1"]
+    assert (nginx.binary, nginx.pid_file) == ("/opt/nginx", "/run/b.pid")
+    app1, app2 = inventory.backends["app1"], inventory.backends["app2"]
+    assert (app1.health.path, app1.health.streak, app2.health.streak) == ("/up", 7, 5)
+    assert app1.health.version == VersionSource(json="build.version")
+    assert (app1.strategy.keep, app2.strategy.keep) == (9, TomcatSettings("", "", "").keep)
+
+
+def test_restart_displaces_an_inherited_stop_and_start(tmp_path: Path) -> None:
+    inventory = load(tmp_path, RELEASE)
+    first, second = (inventory.backends[name].strategy for name in ("web1", "web2"))
+    assert isinstance(first, ReleaseSettings)
+    assert isinstance(second, ReleaseSettings)
+    assert (first.stop, first.start, first.restart) == (("a",), ("b",), ())
+    assert (second.stop, second.start, second.restart) == ((), (), ("c",))
+    assert second.state_dir == "/srv/shop/.rolling-deploy"
+
+
+def test_stop_and_start_displace_an_inherited_restart(tmp_path: Path) -> None:
+    text = replaced(
+        RELEASE,
+        ("stop: [a], start: [b]", "restart: [r]"),
+        ("restart: [c]", "stop: [a], start: [b]"),
+    )
+    strategy = load(tmp_path, text).backends["web2"].strategy
+    assert isinstance(strategy, ReleaseSettings)
+    assert (strategy.stop, strategy.start, strategy.restart) == (("a",), ("b",), ())
+
+
+def test_another_strategy_inherits_nothing(tmp_path: Path) -> None:
+    other = "{strategy: release, artifact: ../b.tar.gz, root: /srv/b/, restart: [r]}"
+    text = replaced(SMALL, ("{catalina_base: /srv/app2}", other), ("}\nback", ", keep: 9}\nback"))
+    strategy = load(tmp_path, text).backends["app2"].strategy
+    assert strategy == ReleaseSettings(
+        artifact=str(tmp_path.parent / "b.tar.gz"),
+        root="/srv/b",
+        state_dir="/srv/b/.rolling-deploy",
+        restart=("r",),
+    )
+
+
+def test_the_parameters_of_a_server_are_written_as_nginx_writes_them(tmp_path: Path) -> None:
+    server = (
+        "servers: {tomcat: {parameters: [resolve], backup: false, fail_timeout: 10s, max_fails: 0, "
+        "weight: 2, address: '10.0.0.11:8080'}}"
+    )
+    text = replaced(SMALL, ('address: "10.0.0.11:8080"', server))
+    servers = load(tmp_path, text).backends["app1"].servers
+    assert servers["tomcat"].parameters == (
+        "weight=2",
+        "max_fails=0",
+        "fail_timeout=10s",
+        "resolve",
+    )
+
+
+def test_a_backup_is_said_to_nginx(tmp_path: Path) -> None:
+    third = (
+        "  - {name: app3, host: web1, servers: {tomcat: {address: 'h:1', backup: true}}, "
+        "upgrade: {catalina_base: /srv/app3}}\n"
+    )
+    assert load(tmp_path, SMALL + third).backends["app3"].servers["tomcat"].parameters == (
+        "backup",
+    )
+
+
+def test_a_backend_may_be_in_several_upstreams(tmp_path: Path) -> None:
+    text = replaced(
+        SMALL,
+        ("[{name: tomcat}]", "[{name: web}, {name: api}]"),
+        ('address: "10.0.0.11:8080"', "servers: {api: {address: 'h:2'}, web: {address: 'h:1'}}"),
+        ('address: "10.0.0.11:8081"', "servers: {api: {address: 'h:4'}, web: {address: 'h:3'}}"),
+    )
+    inventory = load(tmp_path, text)
+    assert inventory.backends["app1"].probe_address == "h:2"
+    assert inventory.fleet.backends[0].upstreams == {"web", "api"}
+
+
+def test_only_hosts_that_are_used_are_reached(tmp_path: Path) -> None:
+    text = replaced(SMALL, ("web1: {}}", "web1: {}, redis1: {}, spare: {}}"))
+    text += "session_store: {url: 'rediss://localhost:6380/2', via: redis1}\n"
+    inventory = load(tmp_path, text)
+    assert set(inventory.hosts) == {"lb1", "web1", "redis1"}
+    assert inventory.session_store.via == "redis1"
+
+
+def test_local_paths_are_relative_to_the_inventory_and_may_name_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    text = SMALL + "ssh: {key: keys/id, known_hosts: ~/known}\n"
+    host = load(tmp_path, text).hosts["lb1"]
+    assert (host.key, host.known_hosts) == (str(tmp_path / "keys/id"), "/home/somebody/known")
+
+
+def test_a_relative_name_of_the_inventory_is_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, SMALL)
+    monkeypatch.chdir(tmp_path)
+    inventory = load_inventory(Path("inventory.yaml"))
+    assert inventory.path == str(tmp_path / "inventory.yaml")
+    assert inventory.template_name == str(tmp_path / "t.j2")
+
+
+def test_messages_name_the_file_as_the_person_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("inventory.yaml").write_text("- a\n")
+    with pytest.raises(InventoryWrong) as wrong:
+        load_inventory(Path("inventory.yaml"))
+    assert wrong.value.problems[0].startswith("inventory.yaml:1: ")
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    assert load(tmp_path, SMALL).digest == hashlib.sha256(SMALL.encode()).hexdigest()
+
+
+def test_without_a_template_the_shipped_one_is_used(tmp_path: Path) -> None:
+    inventory = load(tmp_path, replaced(SMALL, ("template: t.j2\n", "")))
+    assert inventory.template_name.endswith("templates/upstream.conf.j2")
+    assert inventory.template == Path(inventory.template_name).read_text("utf-8")
+
+
+def test_yaml_is_read_as_version_1_2(tmp_path: Path) -> None:
+    text = SMALL + "variables: {a: no, b: 010, c: 2024-01-01, d: 0x1F, e: '5', f: 1e3, g: ~}\n"
+    variables = load(tmp_path, text).variables
+    assert variables == {
+        "a": "no", "b": 10, "c": "2024-01-01", "d": 31, "e": "5", "f": 1000.0, "g": None,
+    }  # fmt: skip
+
+
+def test_anchors_and_merge_keys_can_be_used(tmp_path: Path) -> None:
+    text = replaced(
+        SMALL,
+        ("{catalina_base: /srv/app1}", "&u {catalina_base: /srv/app1, keep: 8}"),
+        ("{catalina_base: /srv/app2}", "{<<: *u, catalina_base: /srv/app2}"),
+    )
+    strategies = [backend.strategy for backend in load(tmp_path, text).backends.values()]
+    assert [strategy.keep for strategy in strategies] == [8, 8]
+    assert strategies[1].state_dir == "/srv/app2/.rolling-deploy"
+
+
+def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff" + SMALL).application == "shop"
+
+
+def test_variables_may_have_several_lines_and_any_depth(tmp_path: Path) -> None:
+    text = SMALL + 'variables: {notes: "a\\n\\tb", ports: [{http: 80}]}\n'
+    assert load(tmp_path, text).variables == {"notes": "a\n\tb", "ports": [{"http": 80}]}
+
+
+def test_only_given_keys_count() -> None:
+    shape = InventoryShape.model_validate({"application": "a", "ssh": {"port": 22}})
+    assert given(shape.ssh) == {"port": 22}
+    assert given(None) == {}
