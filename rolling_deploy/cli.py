@@ -112,9 +112,7 @@ def cli() -> None:
 @without_option
 @load_pending_option
 @click.option("--no-canary", is_flag=True, help="Write no canary key to the session store.")
-@click.option(
-    "--detailed-exitcode", is_flag=True, help="0: nothing to do, 10: there are changes."
-)
+@click.option("--detailed-exitcode", is_flag=True, help="0: nothing to do, 10: there are changes.")
 @json_option
 def plan(  # noqa: PLR0913 # a command's options
     *,
@@ -347,7 +345,7 @@ def _inventory(path: Path) -> Inventory:
 
 
 @contextmanager
-def _desk(  # noqa: PLR0913, PLR0917 # what every operation needs
+def _desk(  # what every operation needs
     inventory_path: Path,
     state_dir: Path | None,
     yes: bool = True,

@@ -21,6 +21,7 @@ from rolling_deploy.rollout.journal import (
     Intended,
     Opened,
     Purpose,
+    Redirected,
     Released,
 )
 from rolling_deploy.rollout.step import Activate, Goal
@@ -126,6 +127,8 @@ class Audit:
                 case Decided() as fact:
                     self.decisions += 1
                     self.skipped |= set(fact.skip)
+                case Redirected():
+                    self.decisions += 1
                 case Intended(Activate() as step):
                     self.intents[(step.backend, step.goal)] += 1
                     self._check_attempts(self.intents, "intended")

@@ -75,7 +75,7 @@ class FakeBackend:
         return BackendSeen(
             self.artifact,
             frozenset(self.staged),
-            self.is_restarted_since_swap,
+            self.is_restarted_since_swap if self.version else None,
             health if with_health else None,
             now_ms < self.busy_until_ms,
         )

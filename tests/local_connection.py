@@ -109,6 +109,8 @@ class LocalConnection:
             stderr=subprocess.PIPE,
             env=self._environment,
             user=self._user,
+            group=self._user,
+            extra_groups=None if self._user is None else [],
             cwd="/",
             start_new_session=True,
         )

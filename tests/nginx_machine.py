@@ -127,7 +127,7 @@ class Backend:
     def _answer(self, client: socket.socket) -> None:
         client.settimeout(10)
         with contextlib.suppress(OSError):
-            request = client.recv(65_536)
+            request = _whole_request(client)
             if b"upgrade: echo" in request.lower():
                 client.sendall(
                     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"
@@ -141,6 +141,19 @@ class Backend:
         """Stop serving and cut what is held."""
         for one in (self.listener, *self.held):
             one.close()
+
+
+def _whole_request(client: socket.socket) -> bytes:
+    """Read one request with its body; an answer before its end would cut the sender off."""
+    request = b""
+    while b"\r\n\r\n" not in request and (piece := client.recv(65_536)):
+        request += piece
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    left = int(length[1]) - len(body) if length else 0
+    while left > 0 and (piece := client.recv(65_536)):
+        left -= len(piece)
+    return request
 
 
 class NginxMachine:

@@ -164,9 +164,11 @@ class TomcatBackend:
         end_processes(f"-Dcatalina.base={self.base} ")
 
 
-def make_tomcat(folder: Path, wars: Path, *, context: str = "ROOT") -> TomcatBackend:
+def make_tomcat(
+    folder: Path, wars: Path, *, context: str = "ROOT", has_shutdown_port: bool = True
+) -> TomcatBackend:
     """Make a CATALINA_BASE on free ports; nothing is started."""
-    port, shutdown_port = free_port(), free_port()
+    port, shutdown_port = free_port(), free_port() if has_shutdown_port else -1
     for name in ("conf", "logs", "temp", "webapps", "work", "bin"):
         (folder / name).mkdir(parents=True)
     text = (HERE / "tomcat_app" / "server.xml").read_text()

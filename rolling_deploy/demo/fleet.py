@@ -94,12 +94,12 @@ class DemoFleet:
         self.ssh = SshAccess(self.directory / "ssh", self.machines, servers.sshd)
 
     def _lay_out_nodes(self) -> tuple[AppNode, ...]:
-        nodes: list[AppNode] = []
-        for index in range(self.shape.backends):
-            if index % self.shape.backends_per_machine == 0:
-                machine = self._machine(f"web{index // self.shape.backends_per_machine + 1}")
-            nodes.append(AppNode(f"app{index + 1}", machine, self._ports.take()))
-        return tuple(nodes)
+        each = self.shape.backends_per_machine
+        machines = [self._machine(f"web{n + 1}") for n in range(-(-self.shape.backends // each))]
+        return tuple(
+            AppNode(f"app{index + 1}", machines[index // each], self._ports.take())
+            for index in range(self.shape.backends)
+        )
 
     def _lay_out_balancers(self) -> tuple[Balancer, ...]:
         return tuple(

@@ -44,7 +44,7 @@ class Keeper:
             removes: a directory that it deletes after everything has ended.
         """
         argv = [sys.executable, "-m", "rolling_deploy.demo.keeper"]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 # ourselves
             [*argv, str(removes)] if removes else argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import random
 import threading
 import time
@@ -156,7 +157,7 @@ class Load:
     async def _uploader(self, index: int) -> None:
         client, turn, shape = self._client(), self._turn(index), self._shape
         while not self._stop.is_set():
-            data = random.randbytes(shape.upload_bytes)
+            data = os.urandom(shape.upload_bytes)
             size = max(1, len(data) // shape.upload_pieces)
             pieces = tuple(data[at : at + size] for at in range(0, len(data), size))
             request = Request("POST", "/upload", {}, pieces, shape.upload_s / len(pieces))

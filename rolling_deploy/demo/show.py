@@ -22,9 +22,7 @@ SETTLE_S = 1.0
 """The load runs this long before and after the rollout, so that both versions are seen alone."""
 
 
-def show(
-    *, backends: int, load_balancers: int, keep: bool, keep_alive: bool, output: str
-) -> int:
+def show(*, backends: int, load_balancers: int, keep: bool, keep_alive: bool, output: str) -> int:
     """Run the demo and answer its exit code: 0 only when nobody noticed anything.
 
     Raises:
@@ -56,7 +54,9 @@ def _roll_under_load(fleet: DemoFleet, view: Viewer, *, keep_alive: bool) -> Sum
     load.start()
     try:
         threading.Event().wait(SETTLE_S)
-        _say(f"a load of session-carrying clients runs; adopting the upstream, then {FIRST_RELEASE} -> {NEXT_RELEASE}")
+        _say(
+            f"a load of session-carrying clients runs; adopting the upstream, then {FIRST_RELEASE} -> {NEXT_RELEASE}"
+        )
         adopted = adoption.adopt(desk)
         if adopted is not None:
             adopted.raise_unless_done()

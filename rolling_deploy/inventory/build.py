@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rolling_deploy.inventory.fields import Shape
 from rolling_deploy.inventory.kinds import SERVER_KEYS
+from rolling_deploy.inventory.machine_shapes import LoadBalancerShape, ServerShape
 from rolling_deploy.inventory.merge import Effective, Given, effective, given, place_key
-from rolling_deploy.inventory.model import InventoryShape, LoadBalancerShape, ServerShape, Shape
+from rolling_deploy.inventory.model import InventoryShape
 from rolling_deploy.inventory.places import (
     backend_state_dir,
     load_balancer_state_dir,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rolling_deploy.inventory.fields import MUST
 from rolling_deploy.inventory.merge import Effective, defaults, effective
 from rolling_deploy.inventory.model import (
-    MUST,
     STRATEGIES,
     InventoryShape,
     UpgradeShape,

@@ -11,14 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rolling_deploy.inventory.model import (
-    BackendShape,
-    InventoryShape,
-    ReleaseShape,
-    ServerShape,
-    Shape,
-    UpgradeShape,
-)
+from rolling_deploy.inventory.fields import Shape
+from rolling_deploy.inventory.machine_shapes import ServerShape
+from rolling_deploy.inventory.model import BackendShape, InventoryShape, ReleaseShape, UpgradeShape
 
 Given = Mapping[str, Any]
 """Keys as written in the file, only those that are given."""

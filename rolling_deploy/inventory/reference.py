@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from rolling_deploy.inventory.fields import MUST, SHOWN, Shape
 from rolling_deploy.inventory.kinds import Kind
-from rolling_deploy.inventory.model import MUST, SHOWN, HostShape, InventoryShape, Shape
+from rolling_deploy.inventory.machine_shapes import HostShape
+from rolling_deploy.inventory.model import InventoryShape
 from rolling_deploy.inventory.walk import is_choice, keys_of, shapes_in, tag_of
 
 HEAD = """\

@@ -14,8 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from rolling_deploy.inventory.fields import Shape
 from rolling_deploy.inventory.kinds import SHOULD
-from rolling_deploy.inventory.model import STRATEGIES, InventoryShape, Shape
+from rolling_deploy.inventory.model import STRATEGIES, InventoryShape
 from rolling_deploy.inventory.problems import (
     KeyPath,
     Problems,
@@ -89,11 +90,12 @@ def _leave_out(data: Any, path: KeyPath, problems: Problems) -> None:  # noqa: A
 def _note(detail: ErrorDetails, problems: Problems) -> KeyPath:
     """Note one of pydantic's errors in the words of the inventory; answers where it is."""
     location = detail["loc"]
-    path = _path(location)
+    is_key = detail["type"] == SHOULD and location[-1] == _KEY
+    path = _path(location[:-1] if is_key else location)
     value = detail["input"]
     match detail["type"]:
         case str(kind) if kind == SHOULD:
-            _note_value(path, detail, problems, is_key=location[-1] == _KEY)
+            _note_value(path, detail, problems, is_key=is_key)
         case "extra_forbidden":
             _note_unknown(path, shape_at(location[:-1]), problems)
         case "literal_error":
@@ -115,12 +117,12 @@ def _note(detail: ErrorDetails, problems: Problems) -> KeyPath:
 
 def _path(location: tuple[int | str, ...]) -> KeyPath:
     """Answers the path in the document: pydantic names the strategy as a step of its own."""
-    steps = [
-        step
-        for before, step in zip((None, *location), location, strict=False)
-        if step != _KEY and not (before == "upgrade" and step in STRATEGIES)
-    ]
-    return tuple(steps)
+    at_top, in_backend = location[:1] == ("upgrade",), location[:1] == ("backends",)
+    place = 1 if at_top else 3
+    is_upgrade = at_top or (in_backend and location[2:3] == ("upgrade",))
+    if is_upgrade and len(location) > place and location[place] in STRATEGIES:
+        return location[:place] + location[place + 1 :]
+    return location
 
 
 def _note_value(path: KeyPath, detail: ErrorDetails, problems: Problems, *, is_key: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from rolling_deploy.inventory.model import InventoryShape, Shape
+from rolling_deploy.inventory.fields import Shape
+from rolling_deploy.inventory.model import InventoryShape
 from rolling_deploy.inventory.problems import KeyPath
 
 

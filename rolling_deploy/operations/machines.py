@@ -127,9 +127,7 @@ class FleetMachines:
             return Unreachable(self.site.why_not(self._backend(name).host))
         return strategy.look()
 
-    def health(
-        self, name: str, version: str | None, streak: int | None, limit_ms: int
-    ) -> Health:
+    def health(self, name: str, version: str | None, streak: int | None, limit_ms: int) -> Health:
         """Answers the backend's health from every load balancer's place in the network.
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rolling_deploy.errors import PreflightRefused
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.opening import (
     check_going_back,
@@ -13,8 +14,8 @@ from rolling_deploy.operations.opening import (
 from rolling_deploy.operations.rollouts import Desk
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Acceptance, Survey, file_differences, survey
-from rolling_deploy.errors import PreflightRefused
 from rolling_deploy.report.plan import BackendRow, PlanView
+from rolling_deploy.rollout.decide import Act
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.forecast import Forecast, forecast
 from rolling_deploy.rollout.journal import (
@@ -24,7 +25,6 @@ from rolling_deploy.rollout.journal import (
     Purpose,
     Released,
 )
-from rolling_deploy.rollout.decide import Act
 from rolling_deploy.rollout.observed import BackendSeen, Check, Unreachable, Verdict
 from rolling_deploy.rollout.step import Apply
 from rolling_deploy.upstreams.render import Renderings, differences, freeze
@@ -59,7 +59,7 @@ def _without_steps(desk: Desk, site: Site, release: str, found: Survey) -> PlanV
     return PlanView(inventory.application, release, inventory.path, found.checks, rows)
 
 
-def _plan(  # noqa: PLR0913, PLR0917 # everything a plan is made of
+def _plan(  # everything a plan is made of
     desk: Desk, site: Site, hand: InHand, found: Survey, opened: Opened, acceptance: Acceptance
 ) -> PlanView:
     inventory = desk.inventory
@@ -217,6 +217,7 @@ def _expected(entries: Sequence[Entry], backends: int, opened: Opened) -> tuple[
         return None, ""
     took.sort()
     median = took[len(took) // 2]
-    return median * waves, f"{waves} waves as long as the last rollout's ({median / 1000:.1f} s each)"
-
-
+    return (
+        median * waves,
+        f"{waves} waves as long as the last rollout's ({median / 1000:.1f} s each)",
+    )

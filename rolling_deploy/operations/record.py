@@ -128,9 +128,7 @@ class RecordJournal:
     def _send(self, place: Place, known: int, doing: str) -> Reply:
         size = sum(len(line) for line in self._lines[:known])
         tail = self._lines[known - 1] if known else b""
-        return append_copy(
-            place, self.token, self._lines[known:], size=size, tail=tail, step=doing
-        )
+        return append_copy(place, self.token, self._lines[known:], size=size, tail=tail, step=doing)
 
     def _judge(self, name: str, reply: Reply) -> None:
         if reply.outcome is Outcome.DONE:

@@ -365,7 +365,7 @@ def _holder_id() -> str:
     return f"{who()}@{machine()}:{secrets.token_hex(4)}".replace(" ", "_")
 
 
-def _drive(  # noqa: PLR0913, PLR0917 # the six things a life of a rollout consists of
+def _drive(  # the six things a life of a rollout consists of
     desk: Desk,
     site: Site,
     token: FenceToken,
@@ -427,7 +427,9 @@ def unlock(desk: Desk) -> str:
             raise UsageWrong("nobody holds the rollout", next_step="rolling-deploy status")
         left = _left_undone(hand)
         alive = " and is ALIVE (its heart beats)" if hand.holder else ""
-        question = f"{holder.who} on {holder.machine} holds {holder.rollout}{alive}; {left}. unlock?"
+        question = (
+            f"{holder.who} on {holder.machine} holds {holder.rollout}{alive}; {left}. unlock?"
+        )
         if not desk.confirm(question):
             return "left as it is"
         problems = [r.detail for r in let_go(site.places, "", force=True).values() if r.detail]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
 from rolling_deploy.errors import MachineUnreachable, UsageWrong
 from rolling_deploy.remote.connection import CannotReach, Connection
 from rolling_deploy.remote.nginx import Nginx
@@ -81,7 +82,9 @@ class Site:
         """
         missing = {host: what for host, what in hosts.items() if host not in self.connections}
         if missing:
-            reasons = "; ".join(f"{host} ({what}): {self.why_not(host)}" for host, what in missing.items())
+            reasons = "; ".join(
+                f"{host} ({what}): {self.why_not(host)}" for host, what in missing.items()
+            )
             raise MachineUnreachable(
                 f"cannot reach {', '.join(missing)}",
                 where=reasons,

@@ -167,7 +167,9 @@ def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
     store, backends, backend_lines = _survey_backends(site, machines, release)
     lines += backend_lines
     lines += store
-    lines.append(Check("sessions", "continuity", Verdict.NOT_CHECKED, "no session canary is configured"))
+    lines.append(
+        Check("sessions", "continuity", Verdict.NOT_CHECKED, "no session canary is configured")
+    )
     found = Survey(balancers, backends, tuple(store), tuple(lines), tuple(lossy))
     return replace(found, checks=(*found.checks, *_parking_checks(site, found)))
 
@@ -198,8 +200,13 @@ def _survey_backends(
         lines.append(Check(name, "health", verdict, health.detail))
         if not health.is_version_checked:
             lines.append(
-                Check(name, "version", Verdict.NOT_CHECKED, "no version source is configured; "
-                "what lies on the disk and a new process are the weaker proof")
+                Check(
+                    name,
+                    "version",
+                    Verdict.NOT_CHECKED,
+                    "no version source is configured; "
+                    "what lies on the disk and a new process are the weaker proof",
+                )
             )
     return list(came["store", ""]), backends, lines
 
@@ -213,7 +220,9 @@ def _parking_checks(site: Site, found: Survey) -> list[Check]:
         detail = "left out by an earlier rollout: will be taken over"
         lines.append(Check(name, "rotation", Verdict.WARNING, detail))
     partly = {n for s in found.balancers.values() if s.merged for n in s.merged.partly_parked}
-    differing = {n for s in found.balancers.values() if s.merged for n in s.merged.parked} - found.parked
+    differing = {
+        n for s in found.balancers.values() if s.merged for n in s.merged.parked
+    } - found.parked
     for name in sorted((partly | differing) - found.left_out):
         detail = "down in some places by a person's choice: those stay as they are"
         lines.append(Check(name, "rotation", Verdict.WARNING, detail))
@@ -237,9 +246,7 @@ class _BalancerChecks:
 
     def survey(self) -> BalancerSurvey:
         """Run every check and answer what was learnt."""
-        self.lines += checks(
-            self.facts, self.settings, load_pending=self.acceptance.load_pending
-        )
+        self.lines += checks(self.facts, self.settings, load_pending=self.acceptance.load_pending)
         file = self.look.seen.file
         is_ours = file is not None and file.stamp is not None
         merged = self._merged()
@@ -302,9 +309,7 @@ class _BalancerChecks:
             self._add("managed file", Verdict.OK, f"ours, {file.stamp.generation} is live")
         self._say_differences(merged, Verdict.WARNING)
         if (seen.earlier_workers or 0) > EARLIER_WORKERS_MANY:
-            self._add(
-                "earlier workers", Verdict.REFUSED, f"{seen.earlier_workers} are still there"
-            )
+            self._add("earlier workers", Verdict.REFUSED, f"{seen.earlier_workers} are still there")
         return True
 
     def _is_only_parked(self, merged: Merged) -> bool:
@@ -353,8 +358,7 @@ class _BalancerChecks:
             self._add(
                 "upstream",
                 verdict,
-                f"{odd.upstream}, {odd.backend}: the file says {now}, "
-                f"the inventory {odd.declared}",
+                f"{odd.upstream}, {odd.backend}: the file says {now}, the inventory {odd.declared}",
             )
         for name in merged.added_upstreams if not is_new else ():
             self._add("upstream", verdict, f"the file has no upstream {name}")
@@ -396,7 +400,9 @@ class _BalancerChecks:
         """What a reload costs here, whoever does it."""
         minimum = setting(dump, "keepalive_min_timeout")
         timeouts = setting(dump, "keepalive_timeout")
-        has_keepalive = not timeouts or any(t.arguments[:1] not in (("0",), ("0s",)) for t in timeouts)
+        has_keepalive = not timeouts or any(
+            t.arguments[:1] not in (("0",), ("0s",)) for t in timeouts
+        )
         if has_keepalive and not minimum:
             version = _version(self.facts.version)
             can = version >= KEEPALIVE_MIN_TIMEOUT_SINCE
@@ -424,7 +430,9 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(word) if word.isdigit() else 0 for word in words)
 
 
-def file_differences(site: Site, found: Survey, renderings: Renderings) -> list[tuple[str, tuple[str, ...]]]:
+def file_differences(
+    site: Site, found: Survey, renderings: Renderings
+) -> list[tuple[str, tuple[str, ...]]]:
     """Answers, per load balancer, how the file with nothing taken out differs from the one there."""
     diffs = []
     for name, one in found.balancers.items():
@@ -438,7 +446,10 @@ def file_differences(site: Site, found: Survey, renderings: Renderings) -> list[
         path = site.inventory.load_balancers[name].file
         lines = differences(old, new, f"{name}:{path}", with_stamp=not one.is_ours)
         if lines:
-            diffs.append((f"{name}: what adopting or the first publication changes besides `down`", tuple(lines)))
+            diffs.append(
+                (
+                    f"{name}: what adopting or the first publication changes besides `down`",
+                    tuple(lines),
+                )
+            )
     return diffs
-
-

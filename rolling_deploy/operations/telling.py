@@ -77,9 +77,7 @@ def _hand(site: Site, state_dir: Path, problems: list[str]) -> InHand | None:
         return None
 
 
-def _balancer(
-    name: str, seen: LoadBalancerSeen | Unreachable, problems: list[str]
-) -> BalancerRow:
+def _balancer(name: str, seen: LoadBalancerSeen | Unreachable, problems: list[str]) -> BalancerRow:
     if isinstance(seen, Unreachable):
         problems.append(f"{name} cannot be reached: {seen.detail}")
         return BalancerRow(name, "not seen", "not seen", "", seen.detail)
@@ -161,7 +159,11 @@ def _rollout(hand: InHand | None, problems: list[str]) -> RolloutRow | None:
     elif hand.dead_holder:
         dead = hand.dead_holder
         holder = f"{dead.who} on {dead.machine}, silent for more than {EXPIRY_S} s"
-    problems.append(f"rollout {opened.rollout} is under way" if hand.holder else f"rollout {opened.rollout} is unfinished")
+    problems.append(
+        f"rollout {opened.rollout} is under way"
+        if hand.holder
+        else f"rollout {opened.rollout} is unfinished"
+    )
     return RolloutRow(
         opened.rollout, opened.release or opened.purpose, state, holder, hand.step, next_step
     )

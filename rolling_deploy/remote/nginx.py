@@ -181,7 +181,7 @@ class Nginx:
         reply = self._run("nginx_facts", limit_ms=limit_ms)
         if reply.outcome is not Outcome.DONE:
             return Unreachable(reply.detail)
-        return facts_from(reply)
+        return facts_from(reply, self.settings.generation_port)
 
     def pretest(self, config_text: str) -> tuple[bool, str]:
         """Answers whether nginx over there accepts this whole configuration, and its words.

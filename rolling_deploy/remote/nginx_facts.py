@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,8 +46,7 @@ class NginxFacts:
         touched: files whose content or attributes changed since, though their time of writing is
             older (a copy that keeps times, a change of mode).
         live: the generation that is answered; `answers` is every different answer.
-        is_port_taken: something listens on the generation port and does not answer as our
-            endpoint does.
+        is_port_taken: something that is not this nginx listens on the generation port.
         leads_to: where the managed file leads when it is a link.
         file_state: `readable`, `unreadable` or `absent`.
         has_sudo: the machine's privileged commands go through sudo.
@@ -96,12 +96,11 @@ class NginxFacts:
     clock_ms: int
 
 
-def facts_from(reply: Reply) -> NginxFacts:
+def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
     """Answers the facts that the lines of `nginx_facts.sh` tell."""
     one = reply.one
     binary = one("binary")
-    has_dump = "dump" in reply.values
-    listens = one("listening", "0") not in {"", "0"}
+    dump = one("dump") if "dump" in reply.values else None
     named = one("pid_named")
     return NginxFacts(
         version=one("version"),
@@ -121,13 +120,13 @@ def facts_from(reply: Reply) -> NginxFacts:
         pid_named=f"{named or 'nothing'} ({one('pid_command')})",
         test_passed=one("test_status") == "0" if "test_status" in reply.values else None,
         test_said=one("test_said").strip(),
-        dump=one("dump") if has_dump else None,
+        dump=dump,
         dump_said=one("dump_said"),
         edited=tuple(reply.all("edited")) if "loaded" in reply.values else None,
         touched=tuple(reply.all("touched")),
         live=one("live"),
         answers=one("answers"),
-        is_port_taken=listens and not one("live"),
+        is_port_taken=_is_port_taken(reply, dump, generation_port),
         leads_to=one("leads_to"),
         file_state=one("file_state"),
         has_original=one("has_original") == "1",
@@ -138,11 +137,25 @@ def facts_from(reply: Reply) -> NginxFacts:
         tools_missing=one("tools_missing").strip(),
         client=one("client"),
         systemd=one("systemd"),
-        test_command=one("test_command"),
-        reload_command=one("reload_command"),
+        test_command=_shown(reply, "test_command"),
+        reload_command=_shown(reply, "reload_command"),
         hidepid=one("hidepid"),
         clock_ms=int(one("clock_ms", "0")),
     )
+
+
+def _shown(reply: Reply, key: str) -> str:
+    """A command with the program's path, where the machine runs it through /proc."""
+    return reply.one(key).replace(f"/proc/{reply.one('master')}/exe", reply.one("exe"))
+
+
+def _is_port_taken(reply: Reply, dump: str | None, port: int) -> bool:
+    """Somebody listens there and it is not nginx, by its configuration or else by its answer."""
+    if reply.one("listening") in {"", "0"}:
+        return False
+    if dump is None:
+        return not reply.one("live")
+    return re.search(rf"^\s*listen\s+[^;]*\b{port}\b", dump, re.MULTILINE) is None
 
 
 def _master(line: str) -> Master:

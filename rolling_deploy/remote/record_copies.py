@@ -141,7 +141,7 @@ def _copy_of(name: str, reply: Reply) -> Copy:
     )
 
 
-def append_copy(  # noqa: PLR0913 # one round trip carries all of it
+def append_copy(  # one round trip carries all of it
     place: Place, token: FenceToken, lines: Sequence[bytes], *, size: int, tail: bytes, step: str
 ) -> Reply:
     """Add lines behind exactly the `size` bytes that we know this copy holds.

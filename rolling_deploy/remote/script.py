@@ -1,4 +1,4 @@
-"""Running one of our remote scripts: one round trip, and an answer that is believed or not at all."""
+"""Running one of our remote scripts: one round trip; its answer is believed, or not at all."""
 
 from __future__ import annotations
 
@@ -81,19 +81,21 @@ def run_script(
     sees it as busy.
     """
     text = text_of(name)
-    argv = ["env", f"RD_SUDO={int(connection.target.sudo)}", "sh", "-c", text, f"rolling-deploy:{name}"]
-    answer = connection.run(
-        [*argv, *arguments], stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin
-    )
+    sudo = f"RD_SUDO={int(connection.target.sudo)}"
+    argv = ["env", sudo, "sh", "-c", text, f"rolling-deploy:{name}", *arguments]
+    answer = connection.run(argv, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
     if not answer.is_complete:
         return Reply(Outcome.UNKNOWN, answer.detail, {}, answer.was_started)
     return parse_reply(answer.stdout, answer.stderr, answer.exit_status)
 
 
 def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0) -> Reply:
-    """Answers what the script's lines say; anything not understood makes it UNKNOWN."""
+    """Answers what the script's lines say; anything not understood makes it UNKNOWN.
+
+    A last line without its line end was cut off, and counts as not said.
+    """
     values: dict[str, list[str]] = {}
-    for line in stdout.decode("utf-8", "replace").split("\n"):
+    for line in stdout.decode("utf-8", "replace").split("\n")[:-1]:
         key, equals, value = line.partition("=")
         if not equals:
             continue
@@ -107,7 +109,8 @@ def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0)
     ends = values.pop("end", [])
     if len(ends) != 1:
         tail = stderr.decode("utf-8", "replace").strip()[-400:]
-        return Reply(Outcome.UNKNOWN, f"no end in the answer (exit status {exit_status}): {tail}", values)
+        detail = f"no end in the answer (exit status {exit_status}): {tail}"
+        return Reply(Outcome.UNKNOWN, detail, values)
     word, _, detail = ends[0].partition(" ")
     if word not in {Outcome.DONE, Outcome.REFUSED, Outcome.FAILED}:
         return Reply(Outcome.UNKNOWN, f"the answer ends with `{word}`", values)
@@ -115,5 +118,8 @@ def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0)
 
 
 def fence_arguments(state_dir: str, token: FenceToken) -> list[str]:
-    """Answers the arguments that `enter` takes first: directory, epoch, holder."""
-    return [state_dir, str(token.epoch), token.holder]
+    """Answers the arguments that `enter` takes first: directory, epoch, holder.
+
+    White space in the holder becomes single blanks, as the machine keeps it on one line.
+    """
+    return [state_dir, str(token.epoch), " ".join(token.holder.split()) or "-"]

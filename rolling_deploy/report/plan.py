@@ -155,7 +155,13 @@ def plan_object(plan: PlanView) -> dict[str, Any]:
         "is_refused": bool(plan.refused),
         "checks": checks,
         "backends": [
-            {"name": b.name, "machine": b.machine, "zone": b.zone, "now": b.now, "becomes": b.becomes}
+            {
+                "name": b.name,
+                "machine": b.machine,
+                "zone": b.zone,
+                "now": b.now,
+                "becomes": b.becomes,
+            }
             for b in plan.backends
         ],
         "steps": steps,

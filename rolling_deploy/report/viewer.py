@@ -86,9 +86,9 @@ def viewer(output: str) -> Viewer:
     match kind:
         case "rich":
             # Imported here: drawing costs 40 ms at the start that a CI job need not pay.
-            from rich.console import Console  # noqa: PLC0415
+            from rich.console import Console
 
-            from rolling_deploy.report.live import LiveReporter  # noqa: PLC0415
+            from rolling_deploy.report.live import LiveReporter
 
             return Viewer(kind, LiveReporter(Console(stderr=True, highlight=False)))
         case "json":

@@ -57,7 +57,9 @@ def step_text(step: Step, release: str = "") -> str:
             return f"stage {release}".rstrip()
         case Apply():
             out = ", ".join(sorted(step.out))
-            return f"publish with {out} down, reload" if out else "publish with nothing down, reload"
+            return (
+                f"publish with {out} down, reload" if out else "publish with nothing down, reload"
+            )
         case Unadopt():
             return "put the original file back, reload"
         case Activate(goal=Goal.RELEASE):

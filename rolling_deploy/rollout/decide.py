@@ -195,9 +195,8 @@ class View:
         if seen is None:
             return False
         opened = self.record.opened
-        if opened.purpose is Purpose.UNADOPT:
-            digest = seen.file.digest if seen.file else ABSENT
-            return digest == opened.originals[name] and seen.live is None
+        if self.is_unadopting:
+            return self.is_original(name)
         if seen.file is None or seen.file.stamp is None or not seen.file.is_intact:
             return False
         stamp = seen.file.stamp
@@ -206,6 +205,23 @@ class View:
             return is_live and stamp.out == out
         found = seen.file.digest == opened.initial.get(name)
         return is_live and found and stamp.out == out and opened.purpose is Purpose.DEPLOY
+
+    @property
+    def is_unadopting(self) -> bool:
+        """Answers whether the originals are to come back: asked for, or an adoption aborted."""
+        purpose, direction = self.record.opened.purpose, self.record.direction
+        is_undone = purpose is Purpose.ADOPT and direction is not Direction.FORWARD
+        return purpose is Purpose.UNADOPT or is_undone
+
+    def is_original(self, name: str) -> bool:
+        """Answers whether this load balancer has the file from before adoption, and serves it."""
+        seen = self.balancer(name)
+        if seen is None:
+            return False
+        opened = self.record.opened
+        originals = opened.initial if opened.purpose is Purpose.ADOPT else opened.originals
+        digest = seen.file.digest if seen.file else ABSENT
+        return digest == originals.get(name) and seen.live is None
 
     @cached_property
     def cut_off(self) -> dict[str, str]:
@@ -287,7 +303,11 @@ class View:
         key = step_key(step, self.record.claims)
         last = self.record.last.get(key, Result(Outcome.UNKNOWN))
         tried = self.record.attempts.get(key, 0)
-        return f"{last.outcome} after {tried} tries: {last.detail}" if last.detail else f"{last.outcome}"
+        return (
+            f"{last.outcome} after {tried} tries: {last.detail}"
+            if last.detail
+            else f"{last.outcome}"
+        )
 
     def began(self, what: str) -> int | None:
         """Answers when a wait began, or None if it has not."""
@@ -336,7 +356,10 @@ def interest(record: Record) -> Interest:
         pending = view.pending
         others = _in_rotation(record) if pending else frozenset()
         is_forward = record.direction is Direction.FORWARD
-        return Interest(balancers, alive=others, store=bool(pending) and is_forward)
+        # An earlier command of ours may still be sending an artifact there.
+        unstaged = frozenset(pending) - record.staged if is_forward else frozenset()
+        store = bool(pending) and is_forward
+        return Interest(balancers, backends=unstaged, alive=others, store=store)
     untouched = [b for b in claim.unsettled if b not in claim.activated]
     others = _in_rotation(record) - frozenset(claim.backends)
     return Interest(
@@ -389,7 +412,9 @@ def await_earlier(view: View) -> Move | None:
     )
     if not busy:
         return None
-    what = f"earlier command on {','.join(sorted(busy))}"
+    # With the number of intents: a command of a later intent has a limit of its own.
+    intents = sum(view.record.attempts.values())
+    what = f"earlier command on {','.join(sorted(busy))} after {intents} intents"
     names = ", ".join(sorted(busy))
     return _wait(
         view,
@@ -472,7 +497,8 @@ def stage(view: View) -> Move | None:
 
 def take_out(view: View) -> Move | None:
     """Mark the claim down on every load balancer at once. While it is not proved on all of them
-    nothing on the backends is touched."""
+    nothing on the backends is touched.
+    """
     claim = view.record.claim
     if claim is None or not claim.unsettled:
         return None
@@ -515,7 +541,7 @@ def _publication(
 ) -> Step:
     opened = view.record.opened
     replaces = seen.file.digest if seen.file else ABSENT
-    if opened.purpose is Purpose.UNADOPT:
+    if view.is_unadopting:
         return Unadopt(name, replaces)
     claim = view.record.claim.number if view.record.claim else 0
     adopts = opened.purpose is Purpose.ADOPT and replaces == opened.initial.get(name)
@@ -525,7 +551,8 @@ def _publication(
 
 def drain(view: View) -> Move | None:
     """Nothing is stopped while an nginx worker of an earlier generation lives: it may choose the
-    backend for an upload that is still coming in, long after no connection to it was left."""
+    backend for an upload that is still coming in, long after no connection to it was left.
+    """
     untouched = _untouched(view)
     if not untouched or view.claim.is_forced:
         return None
@@ -607,13 +634,17 @@ def activate(view: View) -> Move | None:
     for name in claim.unsettled:
         if view.backend(name) is None and name in claim.activated:
             continue  # it may be restarting its network; become_ready bounds how long
-        if name in claim.activated and view.is_on_target(name):
+        is_heading_there = claim.heading.get(name) is view.goal_of(name)
+        if name in claim.activated and is_heading_there and view.is_on_target(name):
             continue
         if view.artifact_of(name) is None:
             facts.append(GaveUp((name,), Cause.BACKEND, f"{name}: nothing to go back to"))
             continue
         step = Activate(name, view.goal_of(name))
-        if view.is_spent(step):
+        unsure = _not_in_line(view)
+        if unsure is not None:
+            facts.append(GaveUp((name,), unsure[0], f"{name}: {unsure[1]}"))
+        elif view.is_spent(step):
             facts += _failed(view, name, f"{name}: not activated, {view.why(step)}")
         elif view.backend(name) is None:
             reason = f"{name}: cannot be reached ({_reason(view, name)})"
@@ -623,6 +654,21 @@ def activate(view: View) -> Move | None:
     if facts:
         return Note(tuple(facts))
     return Act(tuple(steps)) if steps else None
+
+
+def _not_in_line(view: View) -> tuple[Cause, str] | None:
+    """Answers why it is not certain that every load balancer leaves the claim out, or None.
+
+    Everything that was never changed is stopped by the rules above. This is for a second attempt:
+    a person may have put the backend back meanwhile, behind a load balancer that we cannot see.
+    """
+    if view.cut_off:
+        return Cause.UNREACHABLE, _cut_off_text(view)
+    if view.edited:
+        return Cause.HANDS, _edited_text(view)
+    out = wanted_out(view.record)
+    odd = [name for name in view.load_balancers if not view.is_in_line(name, out)]
+    return (Cause.NOT_PROVED, f"not proved to be out on {', '.join(odd)}") if odd else None
 
 
 def _reason(view: View, name: str) -> str:
@@ -636,7 +682,7 @@ def _failed(view: View, name: str, reason: str) -> list[Fact]:
     can_go_back = (
         policy.on_failure is OnFailure.BACK_NODE
         and view.goal_of(name) is Goal.RELEASE
-        and name in view.record.unproven
+        and name in view.record.unproven & view.record.changed
         and view.record.opened.before[name].artifact is not None
     )
     if can_go_back:
@@ -723,7 +769,9 @@ def _gaps(view: View, name: str) -> str:
     for step in (WarmUp(name), Continuity(name)):
         last = view.record.last.get(step_key(step, view.claim.number))
         if last and last.outcome is Outcome.NOT_CHECKED:
-            gaps.append(f"{'warm-up' if isinstance(step, WarmUp) else 'session continuity'}: not checked")
+            gaps.append(
+                f"{'warm-up' if isinstance(step, WarmUp) else 'session continuity'}: not checked"
+            )
     return "; ".join(gaps)
 
 
@@ -732,13 +780,16 @@ def put_back(view: View) -> Move | None:
     claim = view.record.claim
     if claim is not None and claim.unsettled:
         return None
+    purpose, direction = view.record.opened.purpose, view.record.direction
+    if purpose is Purpose.UNADOPT and direction is not Direction.FORWARD:
+        return None  # aborted: what is back stays back, the rest stays adopted
     steps = _applies(view)
-    if view.record.opened.purpose is Purpose.ADOPT:
+    if purpose is Purpose.ADOPT and direction is Direction.FORWARD:
         undone = _unadopts(view, steps)
         if undone:
             return Act(undone)
     todo = tuple(step for step in steps if not view.is_spent(step))
-    if todo and not (view.record.opened.purpose is Purpose.ADOPT and len(todo) < len(steps)):
+    if todo and not (purpose is Purpose.ADOPT and len(todo) < len(steps)):
         return Act(todo)
     if steps:
         why = "; ".join(f"{machine_of(step)}: {view.why(step)}" for step in steps)
@@ -754,11 +805,10 @@ def _unadopts(view: View, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Adopting is all or none: what cannot be proved on one load balancer is undone on all."""
     if not any(view.is_spent(step) for step in steps):
         return ()
-    rollout = view.record.opened.rollout
     ours: list[Step] = []
     for name in view.load_balancers:
         seen = view.balancer(name)
-        if seen and seen.file and seen.file.stamp and seen.file.stamp.rollout == rollout:
+        if seen and seen.file and view.is_known(name) and not view.is_original(name):
             ours.append(Unadopt(name, seen.file.digest))
     return tuple(step for step in ours if not view.is_spent(step))
 
@@ -777,7 +827,8 @@ def end_in_trouble(view: View) -> Move | None:
     record = view.record
     if record.trouble is not None:
         return _end(view, record.trouble.cause, record.trouble.reason)
-    if record.went_back and record.direction is Direction.FORWARD:
+    not_good = (record.left_out & record.changed) - record.skipped
+    if record.went_back and not not_good and record.direction is Direction.FORWARD:
         reasons = "; ".join(record.went_back.values())
         return Finish(Closed(Ending.WENT_BACK, reasons, Cause.BACKEND))
     return None
@@ -803,13 +854,15 @@ def finish(view: View) -> Move | None:
     """Nothing is pending and every load balancer agrees."""
     record = view.record
     left_out = record.left_out - record.skipped
+    aborted = record.direction is not Direction.FORWARD
+    if aborted:
+        left_out &= record.changed  # the others were out before we came
     if left_out:
         names = ", ".join(sorted(left_out))
         return _end(view, Cause.BACKEND, f"{names} stays out of rotation, not proven good")
     if record.off:
         names = ", ".join(sorted(record.off))
         return _end(view, Cause.DECLARED_OFF, f"all else is done; {names} is not in line yet")
-    aborted = record.direction is not Direction.FORWARD
     return Finish(Closed(Ending.ABORTED if aborted else Ending.DONE))
 
 

@@ -83,6 +83,7 @@ def fold(entries: Iterable[Entry]) -> Record:
         first.holder,
         done=dict.fromkeys(first.fact.already, Goal.RELEASE),
         left_out=first.fact.left_out,
+        unproven=first.fact.left_out,
     )
     for entry in iterator:
         record = advance(record, entry)
@@ -144,8 +145,17 @@ def _intended(record: Record, seq: int, fact: Intended) -> Record:
     intents = {**record.open_intents, seq: fact}
     is_touched = record.is_touched or isinstance(fact.step, Apply | Unadopt | Activate)
     applies = record.applies + isinstance(fact.step, Apply | Unadopt)
+    claim = record.claim
+    if claim is not None and isinstance(fact.step, Apply):
+        # From now on it may be sent to again, so its proof of being out is used up.
+        claim = replace(claim, activated=claim.activated & fact.step.out)
     return replace(
-        record, attempts=attempts, open_intents=intents, is_touched=is_touched, applies=applies
+        record,
+        claim=claim,
+        attempts=attempts,
+        open_intents=intents,
+        is_touched=is_touched,
+        applies=applies,
     )
 
 
@@ -161,7 +171,7 @@ def _ended(record: Record, fact: Ended) -> Record:
         case Stage() if outcome is Outcome.DONE:
             return replace(record, staged=record.staged | {step.backend})
         case Activate() if outcome is not Outcome.REFUSED:
-            return _activated(record, step.backend)
+            return _activated(record, step)
         case WarmUp() if outcome in (Outcome.DONE, Outcome.NOT_CHECKED) and record.claim:
             claim = replace(record.claim, warm=record.claim.warm | {step.backend})
             return replace(record, claim=claim)
@@ -172,14 +182,16 @@ def _ended(record: Record, fact: Ended) -> Record:
             return record
 
 
-def _activated(record: Record, backend: str) -> Record:
+def _activated(record: Record, step: Activate) -> Record:
     """Whatever the outcome was, the backend may be changed now. Only a refusal proves that the
-    attempt changed nothing."""
+    attempt changed nothing.
+    """
     claim = _claim(record)
-    name = frozenset({backend})
+    name = frozenset({step.backend})
+    heading = {**claim.heading, step.backend: step.goal}
     return replace(
         record,
-        claim=replace(claim, activated=claim.activated | name),
+        claim=replace(claim, activated=claim.activated | name, heading=heading),
         changed=record.changed | name,
         unproven=record.unproven | name,
     )
@@ -204,6 +216,7 @@ def _gave_up(record: Record, fact: GaveUp) -> Record:
 
 def _turned_back(record: Record, fact: TurnedBack) -> Record:
     claim = _claim(record)
+    record = _forget_checks(record, claim, {fact.backend})
     return replace(
         record,
         claim=_afresh(claim, {fact.backend}, {**claim.turned_back, fact.backend: fact.reason}),
@@ -225,12 +238,29 @@ def _afresh(claim: Claim, backends: Iterable[str], turned_back: Mapping[str, str
     )
 
 
+def _forget_checks(record: Record, claim: Claim, backends: Iterable[str]) -> Record:
+    """The record as if these backends had not been warmed up or asked for sessions in this claim:
+    how that went on one release says nothing about another.
+    """
+    steps = [step for name in backends for step in (WarmUp(name), Continuity(name))]
+    keys = {step_key(step, claim.number) for step in steps}
+    return replace(
+        record,
+        attempts={key: count for key, count in record.attempts.items() if key not in keys},
+        last={key: result for key, result in record.last.items() if key not in keys},
+    )
+
+
 def _proved(record: Record, fact: Proved) -> Record:
     claim = _claim(record)
+    went_back = dict(record.went_back)
+    if fact.goal is Goal.RELEASE:
+        went_back.pop(fact.backend, None)
     return replace(
         record,
         claim=replace(claim, proved=claim.proved | {fact.backend}),
         unproven=record.unproven - {fact.backend},
+        went_back=went_back,
     )
 
 
@@ -239,35 +269,39 @@ def _released(record: Record) -> Record:
     backends = frozenset(claim.backends)
     done = dict(record.done)
     for backend in claim.proved:
-        back = record.direction is Direction.BACK or backend in claim.turned_back
-        done[backend] = Goal.PREVIOUS if back else Goal.RELEASE
+        done[backend] = claim.heading[backend]
     left_out = (record.left_out - backends) | (record.unproven & backends)
     return replace(record, claim=None, done=done, left_out=left_out, waits={})
 
 
 def _decided(record: Record, fact: Decided) -> Record:
     """A person has looked: what failed is tried once more, waits begin anew."""
+    record = _answered(record)
+    claim = record.claim
+    if claim is not None:
+        again = set(claim.gave_up) & set(claim.activated) - set(fact.skip)
+        claim = replace(_afresh(claim, again, claim.turned_back), waits={}, is_forced=False)
+        skipped = {name: "skipped by a person" for name in fact.skip if name in claim.unsettled}
+        claim = replace(claim, gave_up={**claim.gave_up, **skipped})
+    return replace(record, claim=claim, waits={}, skipped=record.skipped | set(fact.skip))
+
+
+def _answered(record: Record) -> Record:
+    """The record with its halt answered, and one more attempt for everything."""
     extra = dict(record.extra_attempts)
     for name in {*record.opened.order, *record.opened.load_balancers}:
         extra[name] = extra.get(name, 0) + 1
-    claim = record.claim
-    if claim is not None:
-        again = set(claim.gave_up) & set(claim.activated)
-        claim = replace(_afresh(claim, again, claim.turned_back), waits={}, is_forced=False)
-    return replace(
-        record,
-        halted=None,
-        trouble=None,
-        claim=claim,
-        last={},
-        waits={},
-        extra_attempts=extra,
-        skipped=record.skipped | set(fact.skip),
-    )
+    return replace(record, halted=None, trouble=None, last={}, extra_attempts=extra)
 
 
 def _redirected(record: Record, fact: Redirected) -> Record:
+    """A person wants another direction; where that answers a halt, what failed is tried again,
+    since the way back may lead through the very step that failed."""
+    if record.halted is not None:
+        record = _answered(record)
     claim = record.claim
     if claim is not None and fact.direction is Direction.BACK:
-        claim = replace(_afresh(claim, claim.activated, claim.turned_back), waits={})
-    return replace(record, direction=fact.direction, claim=claim, halted=None, trouble=None)
+        changed = record.changed & frozenset(claim.backends)
+        record = _forget_checks(record, claim, changed)
+        claim = replace(_afresh(claim, changed, claim.turned_back), waits={})
+    return replace(record, direction=fact.direction, claim=claim, trouble=None)

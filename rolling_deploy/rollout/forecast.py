@@ -1,5 +1,6 @@
 """What a rollout will do: the same `decide`, run against a copy of what was seen in which every
-step has its declared effect. So the plan shown and the code that runs cannot disagree."""
+step has its declared effect. So the plan shown and the code that runs cannot disagree.
+"""
 
 from __future__ import annotations
 
@@ -125,13 +126,19 @@ def effect(step: Step, record: Record, world: Seen) -> Seen:
     """Answers what would be seen once the step has had its declared effect."""
     match step:
         case Stage():
-            return _backend(world, step.backend, staged=frozenset({record.opened.artifacts[step.backend]}))
+            return _backend(
+                world, step.backend, staged=frozenset({record.opened.artifacts[step.backend]})
+            )
         case Apply():
             return _applied(step, record, world)
         case Unadopt():
-            original = ManagedFile(record.opened.originals.get(step.load_balancer, ABSENT), None, False)
+            original = ManagedFile(
+                record.opened.originals.get(step.load_balancer, ABSENT), None, False
+            )
             balancer = LoadBalancerSeen(original, None, True, 0)
-            return replace(world, load_balancers={**world.load_balancers, step.load_balancer: balancer})
+            return replace(
+                world, load_balancers={**world.load_balancers, step.load_balancer: balancer}
+            )
         case Activate():
             return _activated(step, record, world)
         case WarmUp() | Continuity():
@@ -208,5 +215,3 @@ def _freed(world: Seen, machines: frozenset[str]) -> Seen:
         for name, seen in world.backends.items()
     }
     return replace(world, load_balancers=balancers, backends=backends)
-
-

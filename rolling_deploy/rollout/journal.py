@@ -292,8 +292,8 @@ def encode(entry: Entry, previous: str) -> tuple[bytes, str]:
 
 
 def _canonical(plain: Mapping[str, Any]) -> bytes:
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8", "surrogateescape")
+    # ASCII only: a health answer may hold anything, also what UTF-8 cannot carry.
+    return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +339,7 @@ def read_chain(content: bytes, where: str) -> Chain:
 def _read_line(line: bytes, previous: str, number: int, where: str) -> tuple[Entry, str]:
     place = f"{where}:{number}"
     try:
-        plain = json.loads(line.decode("utf-8", "surrogateescape"))
+        plain = json.loads(line.decode("ascii"))
         claimed = plain.pop("hash")
     except (ValueError, AttributeError, KeyError, TypeError):
         raise RecordWrong("a line of the record cannot be read", where=place) from None
@@ -397,7 +397,9 @@ class Claim:
     """The wave in hand.
 
     Attributes:
-        activated: backends on which an Activate was intended and not refused in this claim.
+        activated: backends on which an Activate was intended and not refused since they were last
+            taken out; what may have been put back since needs a new proof before a stop.
+        heading: where the last Activate of this claim took each backend.
         turned_back: backends whose target became what they ran before.
         gave_up: reason by backend; `cause` is the first cause that was not asked for.
         proved: backends proven good at their target.
@@ -408,6 +410,7 @@ class Claim:
     number: int
     backends: tuple[str, ...]
     activated: frozenset[str] = frozenset()
+    heading: Mapping[str, Goal] = field(default_factory=dict)
     turned_back: Mapping[str, str] = field(default_factory=dict)
     gave_up: Mapping[str, str] = field(default_factory=dict)
     cause: Cause | None = None
@@ -434,7 +437,7 @@ class Record:
         done: backends whose claim ended with them proven, by where they were taken.
         left_out: backends that a claim left out of rotation.
         changed: backends on which an Activate was ever intended and not refused.
-        unproven: of those, the ones not proven good since.
+        unproven: of those, the ones not proven good since; and what an earlier rollout left out.
         staged: backends whose artifact is staged.
         open_intents: intents without an outcome, by sequence number.
         attempts, last: per step key, how often it was intended and how it last came out.

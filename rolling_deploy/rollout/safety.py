@@ -52,13 +52,12 @@ def nothing_is_stopped_without_a_proof(record: Record, seen: Seen, step: Step) -
     """No load balancer that counts sends anything more to a backend that is about to stop.
 
     The proof: the file marks it down, that generation is the one served, and no worker of an
-    earlier generation lives. A backend that was activated in this claim had that proof then, and
-    has been out ever since.
+    earlier generation lives. A backend that was activated in this claim had the last part then;
+    that it is still out is asked again, since a person may have put it back.
     """
     if not isinstance(step, Activate) or record.claim is None:
         return ""
-    if step.backend in record.claim.activated:
-        return ""
+    is_drained = step.backend in record.claim.activated or record.claim.is_forced
     for name in record.opened.load_balancers:
         if name in record.off:
             continue
@@ -70,7 +69,7 @@ def nothing_is_stopped_without_a_proof(record: Record, seen: Seen, step: Step) -
             return f"{name} does not mark {step.backend} down"
         if balancer.live != stamp.generation or not balancer.is_settled:
             return f"{name} does not serve the generation on its disk"
-        if balancer.earlier_workers != 0 and not record.claim.is_forced:
+        if balancer.earlier_workers != 0 and not is_drained:
             return f"{name} has {balancer.earlier_workers} earlier workers"
     return ""
 
@@ -110,7 +109,10 @@ def only_what_we_hold_is_out(record: Record, seen: Seen, step: Step) -> str:
 
 
 def nothing_of_others_is_replaced(record: Record, seen: Seen, step: Step) -> str:
-    """A file is replaced only when it is the one we found or one this rollout wrote."""
+    """A file is replaced only when it is the one we found or one this rollout wrote.
+
+    An original that is back on the disk but not served yet is one this rollout wrote.
+    """
     if not isinstance(step, Apply | Unadopt):
         return ""
     balancer = seen.load_balancers.get(step.load_balancer)
@@ -127,7 +129,12 @@ def nothing_of_others_is_replaced(record: Record, seen: Seen, step: Step) -> str
         and stamp.rollout == record.opened.rollout
     )
     found = digest == record.opened.initial.get(step.load_balancer)
-    return "" if is_ours or found else "the file is neither what we found nor what we wrote"
+    is_back = isinstance(step, Unadopt) and digest == record.opened.originals.get(
+        step.load_balancer
+    )
+    return (
+        "" if is_ours or found or is_back else "the file is neither what we found nor what we wrote"
+    )
 
 
 def parked_stays_parked(record: Record, seen: Seen, step: Step) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
-import subprocess
 import threading
 import time
+from collections.abc import Iterable, Sequence
 
 import pytest
 
+from rolling_deploy.remote.connection import Answer
+from rolling_deploy.remote.nginx_facts import NginxFacts
 from rolling_deploy.rollout.observed import Unreachable
 from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
@@ -273,34 +276,53 @@ def test_a_file_that_cannot_be_read_is_no_missing_file(machine: NginxMachine) ->
     assert "cannot read" in look.detail
 
 
+class HidingConnection(LocalConnection):
+    """An ordinary user on a machine whose /proc shows nobody else's processes.
+
+    A mount of its own in a namespace of its own: the machine's /proc stays as it is.
+    """
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        hide = "mount -t proc -o hidepid=2 proc /proc || exit 77"
+        drop = "exec setpriv --reuid 65534 --regid 65534 --clear-groups"
+        words = ["unshare", "-m", "sh", "-c", f'{hide}; {drop} -- "$@"', "sh", *argv]
+        return super().run(words, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
+
+
+def has_own_proc_mounts() -> bool:
+    """Since Linux 5.8 every mount of /proc has options of its own."""
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return bool(release) and (int(release[1]), int(release[2])) >= (5, 8)
+
+
 @pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare"
+    os.geteuid() != 0 or not shutil.which("unshare") or not has_own_proc_mounts(),
+    reason="needs root, unshare and Linux 5.8",
 )
 def test_hidden_processes_are_unknown_and_not_gone(machine: NginxMachine) -> None:
     """With `hidepid` an ordinary user sees no nginx at all; that must never read as drained."""
+    if HidingConnection().run(["true"], limit_ms=10_000).exit_status != 0:
+        pytest.skip("/proc cannot be mounted here")
     machine.publish("g1")
     tunnel = machine.open_tunnel()
     machine.publish("g2")
     for kept in (machine.state_dir, *machine.state_dir.rglob("*")):
         kept.chmod(0o755)
     machine.file.chmod(0o644)
-
-    class Hidden(LocalConnection):
-        def run(self, argv, **named):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
-            hide = "mount -o remount,hidepid=2 /proc 2>/dev/null || mount -t proc -o hidepid=2 proc /proc || exit 77"
-            drop = f'{hide}; exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"'
-            return super().run(["unshare", "-m", "sh", "-c", drop, "sh", *argv], **named)
-
-    probe = subprocess.run(
-        ["unshare", "-m", "sh", "-c", "mount -o remount,hidepid=2 /proc || mount -t proc -o hidepid=2 proc /proc"],
-        capture_output=True, check=False,
-    )
-    if probe.returncode:
-        tunnel.close()
-        pytest.skip("/proc cannot be mounted again here")
-    look = looked(machine.nginx(Hidden()))
+    nginx = machine.nginx(HidingConnection())
+    look = looked(nginx)
     assert look.seen.earlier_workers is None
     assert not look.seen.is_settled
+    facts = nginx.facts()
+    assert isinstance(facts, NginxFacts)
+    assert "hidepid" in facts.hidepid
     tunnel.close()
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.inventory.document import read_document
-from rolling_deploy.inventory.model import InventoryShape, Shape, UpgradeShape
+from rolling_deploy.inventory.fields import Shape
+from rolling_deploy.inventory.model import InventoryShape, UpgradeShape
 from rolling_deploy.inventory.problems import Problems
 from rolling_deploy.inventory.reference import reference
 from rolling_deploy.inventory.shape import inherit_strategy

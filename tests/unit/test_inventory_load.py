@@ -13,19 +13,17 @@ import pytest
 from rolling_deploy.errors import InventoryWrong
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.inventory.build import settings_of
+from rolling_deploy.inventory.fields import Shape
+from rolling_deploy.inventory.machine_shapes import NginxShape, SshShape, UpstreamShape
 from rolling_deploy.inventory.merge import given
 from rolling_deploy.inventory.model import (
     DrainShape,
     HealthShape,
     InventoryShape,
-    NginxShape,
     ReleaseShape,
     RolloutShape,
     SessionStoreShape,
-    Shape,
-    SshShape,
     TomcatShape,
-    UpstreamShape,
     WarmUpShape,
 )
 from rolling_deploy.inventory.walk import keys_of, shapes_in

@@ -129,8 +129,9 @@ say retiring "$n_earlier"
 ask_live
 say live "$live"
 say answers "$answers"
-say listening "$(awk -v port="$(printf '%04X' "$port")" '$4 == "0A" { split($2, at, ":"); if (at[2] == port) n++ } END { print n + 0 }' \
-    /proc/net/tcp 2>/dev/null)"
+say listening "$(awk -v port="$(printf '%04X' "$port")" '
+    $4 == "0A" && ($2 == "0100007F:" port || $2 ~ "^0+:" port "$") { n++ } END { print n + 0 }' \
+    /proc/net/tcp /proc/net/tcp6 2>/dev/null)"
 check_sudo
 [ "$master" != 0 ] || finish done
 if u_name=$(systemd_unit); then say systemd "$u_name"; fi

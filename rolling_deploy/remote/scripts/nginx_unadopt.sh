@@ -14,7 +14,8 @@ if [ "$replaced" != "$original" ]; then
     place "$state/original" || fail "cannot write $real; it is unchanged"
     test_or_put_back
 fi
-take_snapshot unadopted "$original" - || fail "cannot note the workers in $state; not reloaded"
+# Under no digest: the original is not a text of ours, and must never pass for one.
+take_snapshot unadopted - - || fail "cannot note the workers in $state; not reloaded"
 judge_pid_file
 refuse_unless_ours
 reload

@@ -84,7 +84,8 @@ end_with_channel() {
     (
         cat <&8
         # The whole group where we lead one (sshd starts every command so), else this shell.
-        kill -TERM -- "-$rd_self" || kill -TERM "$rd_self"
+        # No `--` here: dash takes that for a process.
+        kill -TERM "-$rd_self" || kill -TERM "$rd_self"
     ) 9>&- >/dev/null 2>&1 &
     rd_watch=$!
     trap 'kill "$rd_watch" 2>/dev/null' EXIT

@@ -1,0 +1,49 @@
+# Every command a person needs. `make` alone lists them.
+#
+# `make demo` and `make test` work from a clean clone with nothing but Python and PyPI, and use the
+# real servers where they are present. Only `make servers` installs system packages.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format servers bench transcripts clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]' --group dev
+	@touch $(READY)
+
+demo: $(READY) ## bring up a whole fleet on this machine and roll a new version over it, under load
+	$(BIN)/rolling-deploy demo $(DEMO)
+
+test: $(READY) ## all test tiers in their short form
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY) ## mypy strict, ruff, the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## bring the code into its form
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+servers: ## install the real servers (Debian, as root); starts none
+	sh .ci/servers
+
+bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
+	$(BIN)/python -m tests.bench $(BENCH)
+
+transcripts: $(READY) ## write the transcripts anew; commit the difference only if you understand it
+	$(BIN)/python -m pytest tests/transcripts --rewrite
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
