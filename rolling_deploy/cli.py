@@ -28,9 +28,10 @@ from rolling_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from rolling_deploy.operations.rollouts import Desk, Run
+    from rolling_deploy.operations.life import Desk, Run
     from rolling_deploy.operations.site import Site
     from rolling_deploy.report import Viewer
+    from rolling_deploy.runner import Stop
     from rolling_deploy.settings import Inventory
 
 OUTPUTS = ("auto", "rich", "plain", "json", "github", "gitlab")
@@ -127,7 +128,7 @@ def plan(  # noqa: PLR0913 # a command's options
 ) -> None:
     """Show every check, step and rendered difference of a deployment; touch nothing."""
     from rolling_deploy.operations import planning
-    from rolling_deploy.operations.survey import Acceptance
+    from rolling_deploy.operations.balancer_checks import Acceptance
     from rolling_deploy.report.json_lines import one_line
     from rolling_deploy.report.plan import plan_lines, plan_object
 
@@ -163,7 +164,7 @@ def run(  # noqa: PLR0913 # a command's options
 ) -> None:
     """Deploy a release to every backend, one wave after the other."""
     from rolling_deploy.operations import adoption, rollouts
-    from rolling_deploy.operations.survey import Acceptance
+    from rolling_deploy.operations.balancer_checks import Acceptance
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
         adopt_first = None
@@ -308,8 +309,20 @@ def status(*, inventory_path: Path, state_dir: Path | None, as_json: bool) -> No
 
 @cli.command()
 @click.option("--keep", is_flag=True, help="Leave the fleet up and print what to try by hand.")
-@click.option("--backends", type=click.IntRange(2, 24), default=3, show_default=True)
-@click.option("--load-balancers", type=click.IntRange(1, 4), default=1, show_default=True)
+@click.option(
+    "--backends",
+    type=click.IntRange(2, 24),
+    default=3,
+    show_default=True,
+    help="How many app nodes come up.",
+)
+@click.option(
+    "--load-balancers",
+    type=click.IntRange(1, 4),
+    default=1,
+    show_default=True,
+    help="How many nginx come up.",
+)
 @click.option("--keep-alive", is_flag=True, help="The load's clients keep their connections.")
 @output_options
 def demo(
@@ -354,7 +367,7 @@ def _desk(  # what every operation needs
     output: str = "auto",
 ) -> Iterator[Desk]:
     """Everything an operation needs, with signals heard and the view closed at the end."""
-    from rolling_deploy.operations.rollouts import Desk
+    from rolling_deploy.operations.life import Desk
     from rolling_deploy.report import viewer
     from rolling_deploy.runner import Stop
     from rolling_deploy.state.record_file import default_state_dir
@@ -381,7 +394,7 @@ def _desk(  # what every operation needs
         view.close()
 
 
-def _hear_signals(stop: Any) -> None:
+def _hear_signals(stop: Stop) -> None:
     def heard(number: int, _frame: object) -> None:
         if stop.is_requested:
             os._exit(128 + number)  # asked twice: the record is complete without a farewell

@@ -133,7 +133,7 @@ def _unadopt(world: World, step: Unadopt, *, is_half: bool) -> Result:
 def _write(world: World, lb: FakeLoadBalancer, file: FakeFile, *, is_half: bool) -> None:
     """Publish, and reload unless the command died in between."""
     world.audit.wrote(lb, lb.file, file)
-    lb.file = file
+    lb.file = lb.known[file.digest] = file
     if is_half:
         return
     up, serving = lb.current.up, world.serving(lb)

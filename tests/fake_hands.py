@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.fake_load_balancer import PERSON
 from tests.world import World
 
 
 def edit(world: World, balancer: str) -> None:
     """Somebody changes a file in an editor and does not reload."""
     lb = world.balancers[balancer]
-    lb.file = replace(lb.file, author=PERSON, remark=f"{lb.file.remark} edited")
+    lb.edit(replace(lb.file, remark=f"{lb.file.remark} edited"))
 
 
 def park(world: World, backend: str) -> None:
     """Somebody marks a backend down everywhere and reloads."""
     for lb in world.balancers.values():
-        lb.file = replace(lb.file, author=PERSON, down=lb.file.down | {backend})
+        lb.edit(replace(lb.file, down=lb.file.down | {backend}))
         lb.reload(world.now_ms)
 
 
 def put_in(world: World, backend: str) -> None:
     """Somebody takes the `down` off a backend everywhere and reloads."""
     for lb in world.balancers.values():
-        lb.file = replace(lb.file, author=PERSON, down=lb.file.down - {backend})
+        lb.edit(replace(lb.file, down=lb.file.down - {backend}))
         lb.reload(world.now_ms)
 
 

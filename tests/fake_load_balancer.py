@@ -75,6 +75,15 @@ class FakeLoadBalancer:
     has_snapshot: bool = True
     busy_until_ms: int = 0
     reloads: int = 0
+    known: dict[str, FakeFile] = field(default_factory=dict)
+    """Every text this file had that is not a person's edit, by digest."""
+
+    def __post_init__(self) -> None:
+        self.known[self.file.digest] = self.file
+
+    def edit(self, file: FakeFile) -> None:
+        """Somebody writes this text; if it is one that was there before, it is that one again."""
+        self.file = self.known.get(file.digest, replace(file, author=PERSON))
 
     def sends_to(self, now_ms: int) -> frozenset[str]:
         """Answers whom any living worker of any generation may still choose."""

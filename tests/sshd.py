@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class SshServer:
                     return
             if self._process.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError((self.directory / "server.log").read_text())
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
 
     def stop(self) -> None:
         """End it and every connection, at once; commands that run go on."""
@@ -245,6 +245,14 @@ class CutProxy:
                 sink.sendall(piece)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)
+
+
+def wait_until(is_so: Callable[[], bool], limit_s: float = 20) -> None:
+    """Return as soon as it is so; fail when it is not in time."""
+    end = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < end, "it did not come about"
+        threading.Event().wait(0.01)
 
 
 def free_port() -> int:

@@ -14,16 +14,20 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rolling_deploy.ports import FenceToken
+from rolling_deploy.remote.connection import Answer
 from rolling_deploy.remote.release import ReleaseStrategy
 from rolling_deploy.remote.tomcat import TomcatStrategy
 from rolling_deploy.rollout.observed import BackendSeen, Unreachable
@@ -41,9 +45,12 @@ from tests.redis_server import free_port
 
 HERE = Path(__file__).parent
 TOMCAT_HOME = Path("/usr/share/tomcat10")
+PAUSE = threading.Event()
 WAIT_S = 60.0
 """Generous: the machine that runs the tests may be busy."""
 TOKEN = FenceToken("r1", 3, "somebody@laptop")
+BY_HAND = "dir:by-hand"
+"""What the tiny application runs before any release of ours."""
 
 
 def why_no_tomcat() -> str:
@@ -67,13 +74,13 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + WAIT_S
     while not holds():
         assert time.monotonic() < end, f"{what} did not come about in {WAIT_S:.0f} s"
-        time.sleep(0.02)
+        PAUSE.wait(0.02)
 
 
 def version_served(port: int, path: str = "/version") -> str:
     """Answers what the backend serves now; the error when it does not."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
             return str(answer.read().decode())
     except (OSError, urllib.error.URLError) as error:
         return f"error: {error}"
@@ -125,7 +132,7 @@ def servlet_class(folder: Path) -> bytes:
     jar = TOMCAT_HOME / "lib" / "servlet-api.jar"
     source = HERE / "tomcat_app" / "VersionServlet.java"
     command = ["javac", "-cp", str(jar), "-d", str(folder), str(source)]
-    subprocess.run(command, check=True, timeout=300)  # noqa: S603
+    subprocess.run(command, check=True, timeout=300)
     return (folder / "VersionServlet.class").read_bytes()
 
 
@@ -148,7 +155,9 @@ class TomcatBackend:
     settings: TomcatSettings
 
     def strategy(
-        self, connection: LocalConnection | None = None, **changes: Any
+        self,
+        connection: LocalConnection | None = None,
+        **changes: Any,  # noqa: ANN401 # any field of the settings
     ) -> TomcatStrategy:
         """Answers its strategy, with other settings where named."""
         settings = replace(self.settings, **changes)
@@ -188,7 +197,7 @@ def make_tomcat(
 
 # The tiny application
 
-APP = '''
+APP = """
 import argparse, http.server, os, pathlib, signal, sys, threading, time
 here = pathlib.Path(os.path.realpath(__file__)).parent
 options = argparse.ArgumentParser()
@@ -221,7 +230,7 @@ def end(*_):
 
 signal.signal(signal.SIGTERM, end)
 server.serve_forever()
-'''
+"""
 
 CONTROL = """#!/bin/sh
 # control ROOT start|stop|restart: returns at once, whatever becomes of the process.
@@ -257,7 +266,9 @@ class AppBackend:
     settings: ReleaseSettings
 
     def strategy(
-        self, connection: LocalConnection | None = None, **changes: Any
+        self,
+        connection: LocalConnection | None = None,
+        **changes: Any,  # noqa: ANN401 # any field of the settings
     ) -> ReleaseStrategy:
         """Answers its strategy, with other settings where named."""
         settings = replace(self.settings, **changes)
@@ -277,7 +288,7 @@ class AppBackend:
     def control(self, word: str) -> None:
         """Run its control script as a person would."""
         command = [str(self.root / "control"), str(self.root), word]
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             command, check=True, timeout=60, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
@@ -339,3 +350,57 @@ def running_app(folder: Path, archives: Path) -> Iterator[AppBackend]:
         yield backend
     finally:
         backend.end()
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Path:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    for version in ("2", "3"):
+        write_archive(folder / f"app-{version}.tar.gz", version)
+    return folder
+
+
+@pytest.fixture
+def app(tmp_path: Path, archives: Path) -> Iterator[AppBackend]:
+    with running_app(tmp_path / "app1", archives) as backend:
+        yield backend
+
+
+class CutConnection(LocalConnection):
+    """Loses the line while a file is sent: half of it arrives."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        if not isinstance(stdin, bytes):
+            whole = b"".join(stdin)
+            super().run(argv, stdin=whole[: len(whole) // 2], limit_ms=limit_ms)
+            return Answer(is_complete=False, exit_status=None, stdout=b"", stderr=b"", detail="cut")
+        return super().run(argv, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
+
+
+class DroppedConnection(LocalConnection):
+    """A channel that is gone: nobody reads what the command says, nobody writes to it."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        process = subprocess.Popen(
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for stream in (process.stdin, process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
+        threading.Thread(target=process.wait, daemon=True).start()
+        return Answer(is_complete=False, exit_status=None, stdout=b"", stderr=b"", detail="cut")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
-from rolling_deploy.ports import Event, FenceToken
+from rolling_deploy.ports import Event, FenceToken, Written
 from rolling_deploy.rollout.decide import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.fold import step_key
@@ -58,7 +58,7 @@ APPLICATION = "shop"
 SILENCE = Unreachable("no route to host")
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """The truth: machines, time, disks. Nothing in here knows what the engine believes."""
 
@@ -82,6 +82,22 @@ class World:
 
     def __post_init__(self) -> None:
         self.audit = Audit(self)
+
+    def __repr__(self) -> str:
+        """Answers what a failing test should show: the truth, the misfortune, what was said."""
+        opened = self.audit.opened
+        frozen = (opened.policy, opened.order, opened.parked, opened.left_out) if opened else ()
+        odd = [
+            (b.name, b.sick_on, b.instead, b.cold_on, b.is_version_checked, b.is_secured)
+            for b in self.backends.values()
+        ]
+        drains = {lb.name: (lb.drains_ms, lb.has_snapshot) for lb in self.balancers.values()}
+        return f"World({self.picture()}\n{frozen}\n{odd}\n{drains}\n{self.plan}\n{self.hands})"
+
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:  # noqa: FBT001 # IPython's name
+        """Hypothesis would print every field otherwise."""
+        del cycle
+        printer.text(repr(self))  # type: ignore[attr-defined] # its printer is not public
 
     def pass_time(self, ms: int) -> None:
         """Time passes, and commands that went on without their operator have their effect."""
@@ -110,7 +126,10 @@ class World:
 
     def assert_promises_kept(self) -> None:
         """Fail with every promise that was broken and what led to it."""
-        assert not self.audit.broken, "\n".join([*self.audit.broken, "--", *self.audit.log])
+        facts = [event.entry for event in self.events if isinstance(event, Written)]
+        told = [f"{entry.at_ms} {entry.fact!r:.300}" for entry in facts]
+        log = ["--", *self.audit.log, "--", *(f"{port} {label}" for port, label in self.calls)]
+        assert not self.audit.broken, "\n".join([*self.audit.broken, *log, "--", *told])
 
     def assert_site_serves(self) -> None:
         """Fail if an upstream is served by fewer than it should be."""
@@ -133,7 +152,7 @@ class World:
         return "; ".join(texts)
 
 
-@dataclass
+@dataclass(repr=False)
 class Life:
     """One operator process, from its start to its end or its death: all four ports."""
 

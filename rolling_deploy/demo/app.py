@@ -64,7 +64,7 @@ class Redis:
                 if self.streams is not None:
                     self.streams[1].close()
                 self.streams = None
-                raise RedisProblem(f"redis: {problem or type(problem).__name__}") from problem
+                raise RedisProblem(f"redis: {problem!r}") from problem
 
 
 def encode_command(words: tuple[str, ...]) -> bytes:

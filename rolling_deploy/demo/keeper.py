@@ -44,7 +44,7 @@ class Keeper:
             removes: a directory that it deletes after everything has ended.
         """
         argv = [sys.executable, "-m", "rolling_deploy.demo.keeper"]
-        self._process = subprocess.Popen(  # noqa: S603 # ourselves
+        self._process = subprocess.Popen(  # ourselves
             [*argv, str(removes)] if removes else argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,12 +77,8 @@ class Keeper:
 
     def wait(self, pid: int, limit_s: float) -> int | None:
         """Answers the exit status of a program started here, None when it still runs then."""
-        until = time.monotonic() + limit_s
-        while True:
-            status = self._ask({"do": "status", "pid": pid})["status"]
-            if status is not None or time.monotonic() > until:
-                return None if status is None else int(status)
-            time.sleep(0.005)
+        status = self._ask({"do": "wait", "pid": pid, "limit_s": limit_s})["status"]
+        return None if status is None else int(status)
 
     def processes(self) -> list[int]:
         """Answers every process that runs below the keeper now."""
@@ -128,15 +124,30 @@ class Keeper:
 class Reaper:
     """The keeper process's side."""
 
-    def __init__(self) -> None:
+    def __init__(self, wakeup: int) -> None:
+        """Take the pipe that gets a byte for each signal."""
+        self.wakeup = wakeup
+        self.is_told_to_end = False
         self.statuses: dict[int, int] = {}
+
+    def sleep(self, limit_s: float, *others: int) -> list[int]:
+        """Wait for a signal, or for something to read from the others; answers which of these.
+
+        Children that have ended meanwhile are reaped.
+        """
+        ready, _, _ = select.select([self.wakeup, *others], [], [], max(limit_s, 0))
+        if self.wakeup in ready:
+            ready.remove(self.wakeup)
+            self.is_told_to_end |= signal.SIGTERM in os.read(self.wakeup, 512)
+        self.reap()
+        return ready
 
     def start(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start what is asked for; answers its pid or the error."""
         try:
             with Path(request["log"]).open("ab") as log:
                 # This process has one thread, so the code between fork and exec is safe.
-                child = subprocess.Popen(  # noqa: S603 # argv comes from our own fleet
+                child = subprocess.Popen(  # argv comes from our own fleet
                     request["argv"],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -171,27 +182,35 @@ class Reaper:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, number)
                         os.kill(pid, signal.SIGCONT)  # a frozen process would never see the TERM
-                self.reap()
                 if time.monotonic() > until:
                     break
-                time.sleep(0.01)
+                # The end of a child wakes us; that of a grandchild does not.
+                self.sleep(0.05)
         self.reap()
         return descendants(os.getpid())
+
+    def wait(self, pid: int, limit_s: float) -> int | None:
+        """Answers the exit status of a child, None when it has none within the limit."""
+        until = time.monotonic() + limit_s
+        while pid not in self.statuses and not self.is_told_to_end:
+            # The owner sends nothing while it waits: something to read is its end.
+            if time.monotonic() > until or self.sleep(until - time.monotonic(), 0):
+                break
+        return self.statuses.get(pid)
 
     def obey(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answers one request of the owner."""
         match request["do"]:
             case "start":
                 return self.start(request)
-            case "status":
-                self.reap()
-                return {"status": self.statuses.get(request["pid"])}
+            case "wait":
+                return {"status": self.wait(request["pid"], request["limit_s"])}
             case "list":
-                self.reap()
                 return {"pids": descendants(os.getpid())}
             case "stop":
                 return {"left": self.end_all()}
-        return {"error": f"unknown request {request['do']}"}
+            case unknown:
+                return {"error": f"unknown request {unknown}"}
 
 
 def prctl(option: int, value: int) -> None:
@@ -223,15 +242,11 @@ def descendants(root: int) -> list[int]:
     return sorted(found)
 
 
-def serve(reaper: Reaper, wakeup: int) -> None:
+def serve(reaper: Reaper) -> None:
     """Obey the owner until it asks to stop or goes away."""
     pending = b""
-    while True:
-        ready, _, _ = select.select([0, wakeup], [], [], 1.0)
-        if wakeup in ready and signal.SIGTERM in os.read(wakeup, 512):
-            return
-        reaper.reap()
-        if 0 not in ready:
+    while not reaper.is_told_to_end:
+        if not reaper.sleep(1.0, 0):
             continue
         data = os.read(0, 65_536)
         if not data:
@@ -253,9 +268,9 @@ def main() -> None:
     # Handlers that do nothing, not SIG_IGN: ignoring would be inherited by every server.
     for name in ("SIGTERM", "SIGCHLD", "SIGINT", "SIGHUP", "SIGPIPE"):
         signal.signal(signal.Signals[name], lambda *_: None)
-    reaper = Reaper()
+    reaper = Reaper(wakeup)
     try:
-        serve(reaper, wakeup)
+        serve(reaper)
     finally:
         reaper.end_all()
         if len(sys.argv) > 1:

@@ -243,6 +243,6 @@ class Client:
 
 def ending_of(status: int) -> Ending:
     """Answers how a request with this status ended, as far as the status says."""
-    if status >= 500:  # noqa: PLR2004 # the server's side of HTTP
+    if status >= 500:  # the server's side of HTTP
         return Ending.STATUS_5XX
-    return Ending.STATUS_OTHER if status >= 400 else Ending.OK  # noqa: PLR2004 # the client's side
+    return Ending.STATUS_OTHER if status >= 400 else Ending.OK  # the client's side

@@ -179,7 +179,7 @@ def ask(path: str | None, option: str) -> str:
     if path is None:
         return ""
     try:
-        done = subprocess.run(  # noqa: S603 # a program we have looked up
+        done = subprocess.run(  # a program we have looked up
             [path, option], capture_output=True, timeout=ASK_LIMIT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -13,8 +13,8 @@ from rolling_deploy.demo.tally import Summary
 from rolling_deploy.errors import Interrupted, RollingDeployError
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.operations import adoption, rollouts
-from rolling_deploy.operations.rollouts import Desk
-from rolling_deploy.operations.survey import Acceptance
+from rolling_deploy.operations.balancer_checks import Acceptance
+from rolling_deploy.operations.life import Desk
 from rolling_deploy.report import Viewer, viewer
 from rolling_deploy.runner import Stop
 

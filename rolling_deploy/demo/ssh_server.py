@@ -239,21 +239,24 @@ def _run(channel: paramiko.Channel, command: bytes, at_end: Callable[[], None]) 
             cwd=Path.home(),
             bufsize=0,
         )
-        assert process.stdin and process.stdout and process.stderr
-        threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
-        readers = [
-            threading.Thread(target=_drain, args=(process.stdout, channel.sendall), daemon=True),
-            threading.Thread(
-                target=_drain, args=(process.stderr, channel.sendall_stderr), daemon=True
-            ),
-        ]
-        for reader in readers:
-            reader.start()
-        _end(channel, process, readers)
+        _end(channel, process, _connect(channel, process))
     finally:
         with suppress(*LOST):
             channel.close()
         at_end()
+
+
+def _connect(channel: paramiko.Channel, process: subprocess.Popen[bytes]) -> list[threading.Thread]:
+    """Join the command's pipes to the channel; answers the threads that read its output."""
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    if stdin is None or stdout is None or stderr is None:
+        raise RuntimeError("a command without pipes")
+    threading.Thread(target=_feed, args=(channel, stdin), daemon=True).start()
+    pipes = ((stdout, channel.sendall), (stderr, channel.sendall_stderr))
+    readers = [threading.Thread(target=_drain, args=pipe, daemon=True) for pipe in pipes]
+    for reader in readers:
+        reader.start()
+    return readers
 
 
 def _end(

@@ -162,7 +162,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._began_s = time.time()
+        self._began_s = _now_s()
         self._endings: Counter[Ending] = Counter()
         self._kinds: Counter[str] = Counter()
         self._sessions: Counter[str] = Counter()
@@ -181,7 +181,7 @@ class Tally:
             kind: `cart` is quick; what others take is not in the latencies.
             what: the request in a few words, for the examples of failures.
         """
-        now_s = time.time()
+        now_s = _now_s()
         with self._lock:
             self._endings[exchange.ending] += 1
             self._kinds[kind] += 1
@@ -214,12 +214,12 @@ class Tally:
         with self._lock:
             self._sessions[what] += 1
             if detail:
-                self._example(time.time(), detail)
+                self._example(_now_s(), detail)
 
     def end(self) -> None:
         """The load is over; what is asked later does not get longer."""
         with self._lock:
-            self._ended_s = self._ended_s or time.time()
+            self._ended_s = self._ended_s or _now_s()
 
     def _example(self, now_s: float, text: str) -> None:
         if len(self._examples) < EXAMPLES_MAX:
@@ -231,7 +231,7 @@ class Tally:
             quick = sorted(self._quick_ms)
             return Summary(
                 began_ms=int(self._began_s * 1000),
-                took_s=(self._ended_s or time.time()) - self._began_s,
+                took_s=(self._ended_s or _now_s()) - self._began_s,
                 endings=dict(self._endings),
                 kinds=dict(self._kinds),
                 retried=self._retried,
@@ -260,6 +260,11 @@ class Tally:
             )
             for number, bucket in sorted(self._buckets.items())
         ]
+
+
+def _now_s() -> float:
+    """Answers the wall clock, so that the timeline can be laid beside a rollout's record."""
+    return time.time()  # noqa: TID251 # the load is a person's stopwatch, not the engine
 
 
 def _detail(exchange: Exchange) -> str:

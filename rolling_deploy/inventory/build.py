@@ -73,7 +73,7 @@ def build(shape: InventoryShape, source: Source) -> Inventory:
     store = shape.session_store
     used = {balancer.host for balancer in load_balancers.values()}
     used |= {backend.host for backend in settings.values()}
-    used |= {store.via} if store and store.via else set()
+    used |= {given(store).get("via", "")} - {""}
     return Inventory(
         path=str(source.path.absolute()),
         digest=source.digest,

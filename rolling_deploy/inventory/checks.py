@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rolling_deploy.inventory.fields import MUST
-from rolling_deploy.inventory.merge import Effective, defaults, effective
+from rolling_deploy.inventory.merge import Effective, defaults, effective, given
 from rolling_deploy.inventory.model import (
     STRATEGIES,
     InventoryShape,
@@ -77,8 +77,7 @@ def _check_hosts(
         for backend in backends
         if ("backends", backend.index, "host") not in problems.damaged
     ]
-    if inventory.session_store and inventory.session_store.via:
-        used.append((("session_store", "via"), inventory.session_store.via))
+    used.append((("session_store", "via"), given(inventory.session_store).get("via", "")))
     for path, host in used:
         if host and host not in names:
             hint = near_miss(host, names) or (f"there are {listed(names[:12])}" if names else "")
@@ -111,15 +110,14 @@ def _check_lines(
     path: KeyPath, written: dict[str, object], upstreams: list[str], problems: Problems
 ) -> None:
     """Note what is wrong with a backend's lines in the upstreams."""
-    match ("address" in written, "servers" in written):
-        case (True, True):
-            problems.add((*path, "address"), "left out beside `servers`", SET)
-        case (True, False) if len(upstreams) > 1:
-            hint = f"say in `servers` which of {listed(upstreams)}"
-            expected = "left out where there are several upstreams"
-            problems.add((*path, "address"), expected, SET, hint)
-        case (False, False):
-            problems.add((*path, "servers"), SET, MISSING, "or `address`, with one upstream")
+    is_short, is_long = "address" in written, "servers" in written
+    if is_short and is_long:
+        problems.add((*path, "address"), "left out beside `servers`", SET)
+    elif is_short and len(upstreams) > 1:
+        hint = f"say in `servers` which of {listed(upstreams)}"
+        problems.add((*path, "address"), "left out where there are several upstreams", SET, hint)
+    elif not is_short and not is_long:
+        problems.add((*path, "servers"), SET, MISSING, "or `address`, with one upstream")
     servers = written.get("servers")
     if servers == {}:
         problems.add((*path, "servers"), "a line in at least one upstream", "an empty mapping")

@@ -165,11 +165,12 @@ class _Reader:
                 return str(node.value).lower() == "true"
             case "int" | "float":
                 return self.number(node, path)
-            case _ if node.tag in _TEXT_TAGS:
+            case "str" | "timestamp" | "value":  # A date is text here: releases look like dates.
                 return str(node.value)
-        hint = "text that begins with `!` needs quotes"
-        self.problems.spoil(path, "a value without a tag", "tagged", hint)
-        return None
+            case _:
+                hint = "text that begins with `!` needs quotes"
+                self.problems.spoil(path, "a value without a tag", "tagged", hint)
+                return None
 
     def number(self, node: Node, path: KeyPath) -> str | float:
         number = _number(str(node.value))
@@ -182,7 +183,6 @@ class _Reader:
 
 
 _TEXT_TAGS = frozenset(f"{_TAG}{name}" for name in ("str", "timestamp", "value"))
-"""A date is text here: release names look like dates."""
 _ENDLESS = ("a value of its own", "an alias of what it stands in")
 
 
@@ -229,6 +229,7 @@ def read_document(content: bytes, problems: Problems) -> bool:
 def _compose(content: bytes, problems: Problems) -> Node | None:
     before = len(problems.found)
     root: Node | None = None
+    text = ""
     try:
         text = content.decode("utf-8-sig")
         root = YAML(typ="safe", pure=True).compose(text)
@@ -239,7 +240,8 @@ def _compose(content: bytes, problems: Problems) -> Node | None:
         )
     except ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        actual = f"one with U+{ord(text[error.position]):04X}"
+        sign = text[error.position : error.position + 1] or "\0"
+        actual = f"one with U+{ord(sign):04X}"
         problems.at_line(line, "", "text without control characters", actual)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)

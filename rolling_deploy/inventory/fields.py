@@ -1,4 +1,4 @@
-"""How a key of the inventory is declared: its default, its meaning, and whether it must be given."""
+"""How a key of the inventory is declared: its default, its meaning, whether it must be given."""
 
 from __future__ import annotations
 

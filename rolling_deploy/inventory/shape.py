@@ -74,7 +74,7 @@ def inherit_strategy(data: Any, problems: Problems) -> None:  # noqa: ANN401 # w
 
 def _leave_out(data: Any, path: KeyPath, problems: Problems) -> None:  # noqa: ANN401 # as above
     """Take the value at `path` out of the document; items of a list keep their places."""
-    is_item = len(path) == 2 and path[0] in _LISTS  # noqa: PLR2004 # a section and a place in it
+    is_item = len(path) == 2 and path[0] in _LISTS  # a section and a place in it
     while path and isinstance(path[-1], int) and not is_item:
         path = path[:-1]
     parent = data

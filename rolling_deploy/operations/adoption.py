@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 
 from rolling_deploy.errors import PreflightRefused, UsageWrong
+from rolling_deploy.operations.balancer_checks import Acceptance
 from rolling_deploy.operations.in_hand import InHand, find
+from rolling_deploy.operations.life import Desk, Run, begin, go_on
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.opening import check_renderings, opened_from, with_originals
-from rolling_deploy.operations.rollouts import Desk, Run, begin, go_on, refuse
+from rolling_deploy.operations.rollouts import refuse
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import (
-    Acceptance,
     Survey,
     file_differences,
     survey_balancers,

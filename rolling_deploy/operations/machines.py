@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.site import Site
@@ -80,9 +81,9 @@ class FleetMachines:
         """See `ports.Machines`."""
         calls: dict[tuple[str, str], Callable[[], object]] = {}
         for name in interest.load_balancers:
-            calls["balancer", name] = lambda n=name: self.look_at_balancer(n)  # type: ignore[misc] # bound at once
+            calls["balancer", name] = partial(self.look_at_balancer, name)
         for name in {*interest.backends, *interest.alive, *interest.ready}:
-            calls["backend", name] = lambda n=name: self._look_at_backend(n, interest)  # type: ignore[misc] # bound at once
+            calls["backend", name] = partial(self._look_at_backend, name, interest)
         if interest.store:
             calls["store", ""] = self.check_store
         came = at_once(calls)
@@ -167,17 +168,17 @@ class FleetMachines:
             case Drained():
                 at_once(
                     {
-                        name: lambda n=name: self.site.nginx[n].wait_drained(limit_ms)  # type: ignore[misc] # bound at once
+                        name: partial(self.site.nginx[name].wait_drained, limit_ms)
                         for name in condition.load_balancers
                         if name in self.site.nginx
                     }
                 )
             case Free():
-                at_once({n: lambda n=n: self._wait_free(n, limit_ms) for n in condition.machines})  # type: ignore[misc] # bound at once
+                at_once({n: partial(self._wait_free, n, limit_ms) for n in condition.machines})
             case Ready():
                 at_once(
                     {
-                        name: lambda n=name, v=version: self.health(n, v, None, limit_ms)  # type: ignore[misc] # bound at once
+                        name: partial(self.health, name, version, None, limit_ms)
                         for name, version in condition.backends.items()
                     }
                 )

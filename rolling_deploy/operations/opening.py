@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from rolling_deploy import __version__
 from rolling_deploy.operations.machines import now_ms
@@ -110,7 +111,7 @@ def opened_from(
 
 
 def _artifacts(site: Site, release: str) -> dict[str, str]:
-    calls = {name: lambda s=s: s.artifact_id(release) for name, s in site.strategies.items()}  # type: ignore[misc] # bound at once
+    calls = {name: partial(s.artifact_id, release) for name, s in site.strategies.items()}
     return at_once(calls)
 
 
@@ -153,7 +154,7 @@ def check_renderings(site: Site, found: Survey, opened: Opened) -> tuple[Check, 
                 )
                 for number, out in enumerate(variants)
             }
-            calls[name] = lambda n=name, t=list(texts.values()): _pretest(site, found, n, t)  # type: ignore[misc] # bound at once
+            calls[name] = partial(_pretest, site, found, name, list(texts.values()))
     return tuple(at_once(calls).values())
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rolling_deploy.errors import PreflightRefused
+from rolling_deploy.operations.balancer_checks import Acceptance
 from rolling_deploy.operations.in_hand import InHand, find
+from rolling_deploy.operations.life import Desk
 from rolling_deploy.operations.opening import (
     check_going_back,
     check_renderings,
     opened_from,
 )
-from rolling_deploy.operations.rollouts import Desk
 from rolling_deploy.operations.site import Site
-from rolling_deploy.operations.survey import Acceptance, Survey, file_differences, survey
+from rolling_deploy.operations.survey import Survey, file_differences, survey
 from rolling_deploy.report.plan import BackendRow, PlanView
 from rolling_deploy.rollout.decide import Act
 from rolling_deploy.rollout.fold import fold

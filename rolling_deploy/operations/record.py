@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.parallel import at_once
@@ -99,10 +100,7 @@ class RecordJournal:
         if not behind:
             return
         replies = at_once(
-            {
-                name: lambda n=name, p=place: self._give(n, p, doing)  # type: ignore[misc] # bound at once
-                for name, place in behind.items()
-            }
+            {name: partial(self._give, name, place, doing) for name, place in behind.items()}
         )
         self.lagging = {}
         for name, reply in replies.items():

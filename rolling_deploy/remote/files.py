@@ -35,7 +35,7 @@ def _digest(path: str, _inode: int, _size: int, _changed_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def send_file(
+def send_file(  # noqa: PLR0913 - all but three are keywords
     connection: Connection,
     local: Path,
     remote_path: str,

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rolling_deploy.errors import RecordWrong, RolloutHeld
 from rolling_deploy.parallel import at_once
@@ -104,8 +105,12 @@ def read_copies(
     arguments = [rollout] if rollout else []
     replies = at_once(
         {
-            name: lambda p=place: run_script(  # type: ignore[misc] # p is bound at once
-                p.connection, "record_read", [p.state_dir, *arguments], limit_ms=LIMIT_MS
+            name: partial(
+                run_script,
+                place.connection,
+                "record_read",
+                [place.state_dir, *arguments],
+                limit_ms=LIMIT_MS,
             )
             for name, place in places.items()
         }
@@ -212,8 +217,12 @@ def let_go(places: Mapping[str, Place], holder: str, *, force: bool = False) -> 
     more = ["force"] if force else []
     return at_once(
         {
-            name: lambda p=place: run_script(  # type: ignore[misc] # p is bound at once
-                p.connection, "record_let_go", [p.state_dir, holder, *more], limit_ms=LIMIT_MS
+            name: partial(
+                run_script,
+                place.connection,
+                "record_let_go",
+                [place.state_dir, holder, *more],
+                limit_ms=LIMIT_MS,
             )
             for name, place in places.items()
         }

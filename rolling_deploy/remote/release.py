@@ -33,7 +33,7 @@ from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import BackendSettings, ReleaseSettings
 
 UPLOAD_LIMIT_MS = 3_600_000
-"""Staging is before the first claim, so a slow line only takes time. A cut one ends much earlier."""
+"""Staging is before the first claim, so a slow line only takes time. A cut one ends earlier."""
 DIGITS_IN_NAME = 12
 """Of the sha256, in an artifact's name: 48 bits tell the builds of one version apart."""
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,100}")

@@ -170,7 +170,7 @@ def kernel_forms(address: str) -> list[str]:
         parsed = ipaddress.ip_address(address.strip("[]"))
     except ValueError:
         return []
-    if parsed.version == 4:  # noqa: PLR2004 # the protocol's own name
+    if parsed.version == 4:  # the protocol's own name
         word = _kernel_words(parsed.packed)
         return [word, f"0000000000000000FFFF0000{word}"]
     return [_kernel_words(parsed.packed)]

@@ -19,6 +19,7 @@ from rolling_deploy.remote.quoting import command_line
 from rolling_deploy.remote.ssh_exec import FAILURES, Input, run_on
 from rolling_deploy.remote.ssh_hosts import KnownHosts, known_hosts_at
 from rolling_deploy.remote.ssh_login import ChannelRefused, Transport, open_transport
+from rolling_deploy.remote.ssh_sessions import Sessions
 from rolling_deploy.remote.ssh_stream import bridge, left_ms, open_forwarded, start_relay
 from rolling_deploy.settings import HostTarget
 
@@ -40,48 +41,6 @@ FORWARDED = "forwarded"
 RELAYED = "relayed by command"
 
 
-class _Sessions:
-    """How many sessions may be open at once; learns when a machine allows fewer than we thought."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open = 0
-        self._changed = threading.Condition()
-
-    def enter(self, deadline: float) -> bool:
-        """Wait for a place; answers False when none was free before the deadline."""
-        with self._changed:
-            timeout = max(deadline - time.monotonic(), 0)
-            if not self._changed.wait_for(lambda: self._open < self._most, timeout):
-                return False
-            self._open += 1
-            return True
-
-    def leave(self) -> None:
-        """Give the place back."""
-        with self._changed:
-            self._open -= 1
-            self._changed.notify()
-
-    def queue_again(self, deadline: float) -> bool:
-        """Note that the machine allows only what is open besides us, and wait for a place there.
-
-        Answers False when that cannot help (nothing else is open) or took too long. The caller
-        has its place in any case.
-        """
-        with self._changed:
-            others = self._open - 1
-            if others < 1:
-                return False
-            self._most = min(self._most, others)
-            self._open -= 1
-            self._changed.notify()
-            timeout = max(deadline - time.monotonic(), 0)
-            is_in = self._changed.wait_for(lambda: self._open < self._most, timeout)
-            self._open += 1
-            return is_in
-
-
 class SshConnection:
     """One machine over SSH; implements `connection.Connection`.
 
@@ -98,9 +57,9 @@ class SshConnection:
         self._transport: Transport | None = None
         self._connecting = threading.Lock()
         self._failure: tuple[float, CannotReach] | None = None
-        self._is_closed = False
+        self._closing = threading.Event()
         self._is_prohibited = False
-        self._sessions = _Sessions(SESSIONS_MAX)
+        self._sessions = Sessions(SESSIONS_MAX)
         self._relays = threading.Semaphore(RELAYS_MAX)
         self._counting = threading.Lock()
         self.channels_opened = 0
@@ -125,7 +84,7 @@ class SshConnection:
 
     def close(self) -> None:
         """Close the connection for good; commands that run go on by themselves."""
-        self._is_closed = True
+        self._closing.set()
         transport = self._transport
         if transport is not None:
             transport.close()
@@ -240,7 +199,7 @@ class SshConnection:
                 if not self._sessions.queue_again(deadline) and refusals > REFUSALS_MAX:
                     raise CannotReach(f"it refuses to open a session: {error}") from error
                 # A session that just ended may not be counted out over there yet.
-                time.sleep(min(REFUSAL_PAUSE_S, left_ms(deadline) / 1000))
+                self._closing.wait(min(REFUSAL_PAUSE_S, left_ms(deadline) / 1000))
             except FAILURES as error:
                 attempts -= 1
                 if not attempts or transport.is_active():
@@ -257,7 +216,7 @@ class SshConnection:
         """
         asked = time.monotonic()
         with self._connecting:
-            if self._is_closed:
+            if self._closing.is_set():
                 raise CannotReach("the connection is closed")
             if self._transport is not None and self._transport.is_active():
                 return self._transport
@@ -271,7 +230,7 @@ class SshConnection:
             except CannotReach as error:
                 self._failure = (time.monotonic(), error)
                 raise
-            if self._is_closed:
+            if self._closing.is_set():
                 self._transport.close()
             return self._transport
 
@@ -281,7 +240,7 @@ class SshConnection:
 
     def _why_lost(self, channel: paramiko.Channel) -> str:
         """Answers why the link under the channel is gone, or nothing when it is not."""
-        if self._is_closed:
+        if self._closing.is_set():
             return "we closed the connection"
         transport = channel.get_transport()
         # paramiko closes the channels first when a link breaks; its thread ends right after.

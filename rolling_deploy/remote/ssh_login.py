@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import getpass
 import logging
-import shlex
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from contextlib import closing
 
 import paramiko
 from paramiko.common import cMSG_GLOBAL_REQUEST
 
 from rolling_deploy.remote.connection import CannotReach
 from rolling_deploy.remote.ssh_hosts import HostKey, HostKeyRefused, KnownHosts
+from rolling_deploy.remote.ssh_keys import candidates
 from rolling_deploy.remote.ssh_link import Link, open_link
 from rolling_deploy.settings import HostTarget
 
@@ -131,14 +128,6 @@ class Transport(paramiko.Transport):
         self._send_user_message(message)  # type: ignore[attr-defined] # missing in the stubs
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A key to try, and how to name it to a person."""
-
-    label: str
-    key: paramiko.PKey
-
-
 class _Dropped(Exception):
     """The machine closed the connection before it said anything."""
 
@@ -165,7 +154,7 @@ def open_transport(target: HostTarget, known_hosts: KnownHosts, timeout_ms: int)
         except _Dropped as dropped:
             if attempt == BANNER_TRIES_MAX or time.monotonic() + BANNER_PAUSE_S > deadline:
                 raise CannotReach(f"{place}: {dropped}") from dropped
-            time.sleep(BANNER_PAUSE_S * attempt)
+            time.sleep(BANNER_PAUSE_S * attempt)  # noqa: TID251 - sshd tells nobody when it has room
         except CannotReach as error:
             raise CannotReach(f"{place}: {error}") from error
         except HostKeyRefused as error:
@@ -179,19 +168,20 @@ def _reason(error: Exception, timeout_ms: int) -> str:
     """Answers what a network or protocol error means for a person."""
     match error:
         case socket.gaierror():
-            return "the name is not found"
+            reason = "the name is not found"
         case ConnectionRefusedError():
-            return "connection refused, nothing listens there"
+            reason = "connection refused, nothing listens there"
         case TimeoutError():
-            return f"no answer within {timeout_ms} ms"
+            reason = f"no answer within {timeout_ms} ms"
         case paramiko.ssh_exception.IncompatiblePeer():
-            return f"no common algorithm: {error}"
+            reason = f"no common algorithm: {error}"
         case EOFError():
-            return "the machine closed the connection"
+            reason = "the machine closed the connection"
         case OSError():
-            return error.strerror or str(error)
+            reason = error.strerror or str(error)
         case _:
-            return str(error) or type(error).__name__
+            reason = str(error)
+    return reason or type(error).__name__
 
 
 def _open_once(target: HostTarget, known_hosts: KnownHosts, deadline: float) -> Transport:
@@ -260,26 +250,36 @@ def _log_in(transport: Transport, target: HostTarget, deadline: float) -> None:
         CannotReach: none was taken, or a passphrase is needed.
     """
     tried: list[str] = []
-    for candidate in _candidates(target):
-        if len(tried) == AUTH_TRIES_MAX or not transport.is_active():
-            break
-        transport.auth_timeout = _left(deadline)
-        tried.append(candidate.label)
-        try:
-            further = transport.auth_publickey(user_of(target), candidate.key)
-        except paramiko.BadAuthenticationType as error:
-            allowed = ", ".join(error.allowed_types) or "nothing"
-            raise CannotReach(f"it takes no keys, only {allowed}") from error
-        except paramiko.AuthenticationException as error:
-            if "timeout" in str(error).lower():
-                raise TimeoutError from error
-            continue
-        except paramiko.SSHException:
-            continue
-        if transport.is_authenticated():
-            return
-        raise CannotReach(f"a key alone is not enough, it also asks for {', '.join(further)}")
+    with closing(candidates(target)) as keys:
+        for candidate in keys:
+            if len(tried) == AUTH_TRIES_MAX or not transport.is_active():
+                break
+            tried.append(candidate.label)
+            transport.auth_timeout = _left(deadline)
+            if _is_taken(transport, user_of(target), candidate.key):
+                return
     raise CannotReach(_not_taken(target, tried))
+
+
+def _is_taken(transport: Transport, user: str, key: paramiko.PKey) -> bool:
+    """Answers whether the key logged us in.
+
+    Raises:
+        CannotReach: no key alone would do.
+        TimeoutError: no answer in time.
+    """
+    try:
+        further = transport.auth_publickey(user, key)
+    except paramiko.BadAuthenticationType as error:
+        allowed = ", ".join(error.allowed_types) or "nothing"
+        raise CannotReach(f"it takes no keys, only {allowed}") from error
+    except paramiko.SSHException as error:
+        if "timeout" in str(error).lower():
+            raise TimeoutError from error
+        return False
+    if transport.is_authenticated():
+        return True
+    raise CannotReach(f"a key alone is not enough, it also asks for {', '.join(further)}")
 
 
 def _not_taken(target: HostTarget, tried: list[str]) -> str:
@@ -289,65 +289,3 @@ def _not_taken(target: HostTarget, tried: list[str]) -> str:
             "the inventory"
         )
     return f"authentication failed for user {user_of(target)} with {', '.join(tried)}"
-
-
-def _candidates(target: HostTarget) -> Iterator[_Candidate]:
-    """Answers the keys to try: only the named one, or the agent's and then the usual files."""
-    if target.key:
-        yield _named_key(Path(target.key).expanduser())
-        return
-    for key in _agent_keys():
-        yield _Candidate(f"the agent's {key.get_name()} {key.fingerprint}", key)
-    for kind in ("ed25519", "ecdsa", "rsa"):
-        path = Path.home() / ".ssh" / f"id_{kind}"
-        try:
-            yield _Candidate(f"`{path}`", _load(str(path)))
-        except (OSError, ValueError, paramiko.SSHException):
-            continue
-
-
-def _named_key(path: Path) -> _Candidate:
-    """Answers the key of the inventory; from the agent when the file has a passphrase.
-
-    Raises:
-        CannotReach: it cannot be read, or needs a passphrase that we do not ask for.
-    """
-    try:
-        return _Candidate(f"`{path}`", _load(str(path)))
-    except paramiko.PasswordRequiredException:
-        pass
-    except OSError as error:
-        raise CannotReach(f"cannot read the key `{path}`: {error.strerror}") from error
-    except (ValueError, paramiko.SSHException) as error:
-        raise CannotReach(f"`{path}` is not a private key this tool can use") from error
-    try:
-        public = path.with_name(path.name + ".pub").read_text(encoding="utf-8").split()[1]
-    except (OSError, IndexError):
-        public = ""
-    for key in _agent_keys():
-        if key.get_base64() == public:
-            return _Candidate(f"`{path}` (in the agent)", key)
-    raise CannotReach(
-        f"the key `{path}` needs a passphrase; put it into the agent: "
-        f"`ssh-add {shlex.quote(str(path))}`"
-    )
-
-
-def _agent_keys() -> tuple[paramiko.AgentKey, ...]:
-    try:
-        return paramiko.Agent().get_keys()
-    except (paramiko.SSHException, OSError):
-        return ()
-
-
-@cache
-def _load(path: str) -> paramiko.PKey:
-    """Answers the private key of a file, read once per process.
-
-    Raises:
-        PasswordRequiredException: it has a passphrase.
-    """
-    try:
-        return paramiko.PKey.from_path(path)
-    except TypeError as error:  # how `cryptography` says that a passphrase is missing
-        raise paramiko.PasswordRequiredException(path) from error

@@ -24,15 +24,16 @@ POLL_MS = 1_000
 
 # A relay says `+` once it is connected. Without a pty sshd does not end a command whose channel
 # is gone, so each relay ends by itself when its stdin does; for that reason a half-close of our
-# side is not passed on here, only the close of the whole stream.
+# side is not passed on here, only the close of the whole stream. `kill 0` ends the relay's whole
+# process group, which is its own: sshd starts every command as the leader of one. (`wait -n` in
+# its place misses a child that ended before it.)
 RELAY_BASH = r"""
 exec 3<>"/dev/tcp/$1/$2" || exit 7
 exec 4<&0
 printf +
-cat <&3 & down=$!
-cat <&4 >&3 & up=$!
-wait -n
-kill "$down" "$up" 2>/dev/null
+{ cat <&3; kill 0; } &
+{ cat <&4 >&3; kill 0; } &
+wait
 """
 
 RELAY_PYTHON = r"""
@@ -64,7 +65,6 @@ if command -v nc >/dev/null; then
     if why=$(nc -z "$1" "$2" 2>&1); then
         printf +
         exec 4<&0
-        # sshd starts every command as the leader of a process group.
         { cat <&4; kill 0; } | nc "$1" "$2"
         kill 0
     fi
@@ -111,9 +111,7 @@ def start_relay(channel: paramiko.Channel, host: str, port: int, timeout_ms: int
     raise ForwardingRefused(f"{host}:{port}: {reason}", is_prohibited=is_missing)
 
 
-def open_forwarded(
-    transport: Transport, host: str, port: int, timeout_ms: int
-) -> paramiko.Channel:
+def open_forwarded(transport: Transport, host: str, port: int, timeout_ms: int) -> paramiko.Channel:
     """Open a direct-tcpip channel.
 
     Raises:

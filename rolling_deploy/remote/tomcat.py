@@ -34,7 +34,7 @@ from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import BackendSettings, TomcatSettings
 
 UPLOAD_LIMIT_MS = 3_600_000
-"""Staging is before the first claim, so a slow line only takes time. A cut one ends much earlier."""
+"""Staging is before the first claim, so a slow line only takes time. A cut one ends earlier."""
 
 
 class TomcatStrategy:
@@ -70,7 +70,7 @@ class TomcatStrategy:
             raise PreflightRefused(str(wrong), where=self._lines.backend) from wrong
 
     def look(self) -> BackendSeen | Unreachable:
-        """Answers what is deployed and what lies ready; `dir:CONTEXT` is a directory without WAR."""
+        """Answers what is deployed and what lies ready; a `dir:` has no WAR."""
         return self._service.look("look_tomcat", self._places)
 
     def stage(self, release: str, token: FenceToken) -> Result:

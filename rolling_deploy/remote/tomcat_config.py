@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable
-from xml.etree import ElementTree as Xml
 
 from rolling_deploy.remote.service_checks import Lines
 from rolling_deploy.rollout.observed import Check
@@ -20,15 +20,15 @@ def graceful_lines(lines: Lines, server_xml: str, port: int) -> Iterable[Check]:
         yield lines.not_checked("graceful stop", "`conf/server.xml` cannot be read there")
         return
     try:
-        root = Xml.fromstring(server_xml)  # noqa: S314 # the operator's own machine wrote it
-    except Xml.ParseError as error:
+        root = ET.fromstring(server_xml)  # noqa: S314 # the operator's own machine wrote it
+    except ET.ParseError as error:
         yield lines.not_checked("graceful stop", f"`conf/server.xml` is not understood: {error}")
         return
     yield _graceful_line(lines, root, port)
     yield from _host_lines(lines, root)
 
 
-def _graceful_line(lines: Lines, root: Xml.Element, port: int) -> Check:
+def _graceful_line(lines: Lines, root: ET.Element, port: int) -> Check:
     for service in root.iter("Service"):
         for connector in service.iter("Connector"):
             if connector.get("port") != str(port):
@@ -44,7 +44,7 @@ def _graceful_line(lines: Lines, root: Xml.Element, port: int) -> Check:
     return lines.not_checked("graceful stop", f"no Connector with port {port} in `server.xml`")
 
 
-def _host_lines(lines: Lines, root: Xml.Element) -> Iterable[Check]:
+def _host_lines(lines: Lines, root: ET.Element) -> Iterable[Check]:
     for engine in root.iter("Engine"):
         wanted = engine.get("defaultHost")
         for host in engine.iter("Host"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, text_of
 from rolling_deploy.rollout.step import Outcome
+from tests.sshd import wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -47,13 +46,6 @@ def run(shell: list[str], body: str, *arguments: str, stdin: bytes = b"") -> Rep
     process = begin(shell, body, *arguments)
     out, err = process.communicate(stdin, timeout=60)
     return parse_reply(out, err, process.returncode)
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 20) -> None:
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 HOSTILE = [
@@ -211,21 +203,23 @@ def test_two_who_ask_at_once_do_not_take_each_other_for_busy(
     shell: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "lock").touch()
-    ask = 'i=0; while [ $i -lt 40 ]; do ! is_busy "$1" || say busy yes; i=$((i + 1)); done; finish done'
+    ask = 'i=0; while [ $i -lt 40 ]; do ! is_busy "$1" || say busy yes; i=$((i + 1)); done; '
+    ask += "finish done"
     with ThreadPoolExecutor(6) as pool:
         replies = pool.map(lambda _: run(shell, ask, str(tmp_path)), range(6))
         assert [reply.one("busy") for reply in replies] == [""] * 6
 
 
-def test_a_killed_command_whose_child_still_works_is_busy(
-    shell: list[str], tmp_path: Path
-) -> None:
+def test_a_killed_command_whose_child_still_works_is_busy(shell: list[str], tmp_path: Path) -> None:
     body = ENTER + 'sh -c "echo in=1; sleep 2; exit 0"; finish done'
     killed = begin(shell, body, str(tmp_path), "1", "me")
     assert killed.stdout
     assert killed.stdout.readline() == b"in=1\n"
     killed.kill()
     killed.wait(10)
+    for pipe in (killed.stdin, killed.stdout, killed.stderr):
+        if pipe is not None:
+            pipe.close()
     ask = 'if is_busy "$1"; then finish done; else finish failed; fi'
     assert run(shell, ask, str(tmp_path)).outcome is Outcome.DONE
     wait_until(lambda: run(shell, ask, str(tmp_path)).outcome is Outcome.FAILED)
@@ -281,11 +275,10 @@ def test_a_wait_ends_with_its_channel_and_takes_its_child_along(
     body = f"end_with_channel; echo $$ > {tmp_path}/pid; sleep 61; finish done"
     waiting = begin(shell, body)
     wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()))
-    time.sleep(0.2)
-    assert waiting.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.2)
     assert waiting.stdin
-    waiting.stdin.close()
-    waiting.wait(20)
+    waiting.communicate(timeout=20)
     group = waiting.pid
 
     def is_gone() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from rolling_deploy.remote.connection import CannotReach
 from rolling_deploy.remote.ssh import SshConnection, connect_all
-from tests.sshd import KINDS, CutProxy, SshServer, free_port, running, why_not
+from tests.sshd import KINDS, CutProxy, SshServer, free_port, running, wait_until, why_not
 
 LIMIT_MS = 30_000
 MEGABYTE = 1024 * 1024
@@ -46,13 +46,6 @@ def connection(server: SshServer) -> Iterator[SshConnection]:
     one = SshConnection(server.target())
     yield one
     one.close()
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 20) -> None:
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 255])
@@ -365,7 +358,7 @@ def test_nothing_of_paramiko_reaches_the_terminal(
     connection = SshConnection(own_server.target())
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(connection.run, ["sleep", "20"], limit_ms=LIMIT_MS)
-        time.sleep(0.3)
+        wait_until(lambda: connection.channels_opened == 1)
         own_server.drop_connections()
         assert not answer.result(20).is_complete
     connection.close()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from rolling_deploy.remote.files import digest_of, send_file
 from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, text_of
 from rolling_deploy.remote.ssh import SshConnection
 from rolling_deploy.rollout.step import Outcome
-from tests.sshd import KINDS, CutProxy, SshServer, running, why_not
+from tests.sshd import KINDS, CutProxy, SshServer, running, wait_until, why_not
 
 LIMIT_MS = 60_000
 MEGABYTE = 1024 * 1024
@@ -62,16 +60,7 @@ def there(tmp_path: Path) -> Path:
 def send(
     connection: SshConnection, local: Path, target: Path, fence: tuple[str, ...] = ()
 ) -> Reply:
-    return send_file(
-        connection, local, str(target), mode=0o644, limit_ms=LIMIT_MS, fence=fence
-    )
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 20) -> None:
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
+    return send_file(connection, local, str(target), mode=0o644, limit_ms=LIMIT_MS, fence=fence)
 
 
 def names(folder: Path) -> list[str]:
@@ -106,7 +95,7 @@ def test_a_large_file_that_is_there_already_is_not_sent_again(
     connection: SshConnection, tmp_path: Path, there: Path
 ) -> None:
     big = tmp_path / "big"
-    big.write_bytes(b"x" * 40 * MEGABYTE)
+    big.write_bytes(b"x" * 16 * MEGABYTE)
     send(connection, big, there / "big")
     told: list[int] = []
     reply = send_file(
@@ -118,7 +107,7 @@ def test_a_large_file_that_is_there_already_is_not_sent_again(
         progress=lambda sent, _: told.append(sent),
     )
     assert reply.one("skipped") == "1"
-    assert max(told, default=0) < 20 * MEGABYTE
+    assert max(told, default=0) < 8 * MEGABYTE
 
 
 def test_a_different_file_replaces_the_old_one_in_one_step(
@@ -229,7 +218,7 @@ def test_a_transfer_cut_by_a_killed_server_leaves_the_old_file_alone(
     server: SshServer, tmp_path: Path, there: Path
 ) -> None:
     big = tmp_path / "big"
-    big.write_bytes(b"new" * 10 * MEGABYTE)
+    big.write_bytes(b"new" * 4 * MEGABYTE)
     (there / "big").write_bytes(b"old")
     with running(server.kind, tmp_path / "own") as own:
         connection = SshConnection(own.target(connect_timeout_ms=1_000))
@@ -261,7 +250,7 @@ def test_a_cut_network_leaves_the_old_file_alone(
     server: SshServer, tmp_path: Path, there: Path
 ) -> None:
     big = tmp_path / "big"
-    big.write_bytes(b"new" * 10 * MEGABYTE)
+    big.write_bytes(b"new" * 4 * MEGABYTE)
     proxy = CutProxy(server.port)
     connection = SshConnection(
         server.target(port=proxy.port, keepalive_s=1, host_keys="accept-new")
@@ -287,18 +276,14 @@ def receive_alone(
 ) -> subprocess.Popen[bytes]:
     """Start the machine's side by hand."""
     digest = hashlib.sha256(data).hexdigest()
-    argv = ["sh", "-c", "trap '' XFSZ\n" + text_of("receive"), "receive", str(target), "0644"]
-
-    def limited() -> None:
-        if limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
+    # In blocks of 512 bytes, as POSIX has it.
+    limit = "" if limit_bytes is None else f"trap '' XFSZ; ulimit -f {limit_bytes // 512}\n"
+    argv = ["sh", "-c", limit + text_of("receive"), "receive", str(target), "0644"]
     return subprocess.Popen(
         [*argv, str(len(data) if size is None else size), digest, "abcd"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=limited,
         start_new_session=True,
     )
 

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -18,7 +17,7 @@ import pytest
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.ssh import FORWARDED, RELAYED, RELAYS_MAX, SESSIONS_MAX, SshConnection
 from rolling_deploy.remote.ssh_stream import RELAY_MISSING_STATUS, relay_line
-from tests.sshd import KINDS, SshServer, free_port, running, why_not
+from tests.sshd import KINDS, SshServer, free_port, running, wait_until, why_not
 
 TIMEOUT_MS = 20_000
 MEGABYTE = 1024 * 1024
@@ -84,13 +83,6 @@ def echoing() -> Iterator[Service]:
     service = Service(echo)
     yield service
     service.close()
-
-
-def wait_until(is_so: Callable[[], bool], limit_s: float = 20) -> None:
-    end = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 def test_a_stream_carries_bytes_both_ways_and_says_how(

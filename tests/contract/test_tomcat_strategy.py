@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from rolling_deploy.ports import FenceToken
-from rolling_deploy.remote.connection import Answer
 from rolling_deploy.rollout.observed import Unreachable, Verdict
 from rolling_deploy.rollout.step import Outcome, Result
 from tests.local_connection import LocalConnection
 from tests.strategies_fixture import (
     TOKEN,
+    CutConnection,
     TomcatBackend,
     make_tomcat,
     seen,
@@ -202,24 +202,6 @@ def test_a_damaged_war_is_sent_again_by_staging(idle: TomcatBackend) -> None:
     assert staged.stat().st_size > 2
 
 
-class CutConnection(LocalConnection):
-    """Loses the line while a file is sent: half of it arrives."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes | Iterable[bytes] = b"",
-        limit_ms: int,
-        holds_stdin: bool = False,
-    ) -> Answer:
-        if isinstance(stdin, bytes):
-            return super().run(argv, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
-        whole = b"".join(stdin)
-        super().run(argv, stdin=whole[: len(whole) // 2], limit_ms=limit_ms)
-        return Answer(False, None, b"", b"", "the line was cut")
-
-
 def test_a_cut_upload_puts_nothing_where_tomcat_could_see_it(idle: TomcatBackend) -> None:
     strategy = idle.strategy(CutConnection())
     assert strategy.stage("2", TOKEN).outcome is Outcome.UNKNOWN
@@ -248,7 +230,9 @@ def test_a_war_put_there_by_a_person_after_staging_is_kept_too(
     strategy.stage("2", TOKEN)
     shutil.copy(wars / "app-3.war", idle.base / "webapps" / "ROOT.war")
     result = strategy.activate(strategy.artifact_id("2"), TOKEN)
-    assert result.outcome is Outcome.FAILED, "there is no process, as the start command does nothing"
+    assert result.outcome is Outcome.FAILED, (
+        "there is no process, as the start command does nothing"
+    )
     assert "no process has come up" in result.detail
     assert strategy.artifact_id("3") in seen(strategy).staged
 
@@ -273,9 +257,7 @@ def test_a_directory_that_a_person_unpacked_is_moved_not_removed(
 
 
 @pytest.mark.parametrize("context", ["ROOT", "shop", "a#b", "a b's"])
-def test_every_context_has_its_own_war_and_store(
-    tmp_path: Path, wars: Path, context: str
-) -> None:
+def test_every_context_has_its_own_war_and_store(tmp_path: Path, wars: Path, context: str) -> None:
     backend = make_tomcat(tmp_path / "to m'cat", wars, context=context)
     strategy = backend.strategy(start=("false",), start_limit_ms=1_000)
     assert seen(strategy).artifact is None

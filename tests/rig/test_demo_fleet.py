@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ def wait_until(holds: Callable[[], object], what: str) -> None:
     until = time.monotonic() + LIMIT_S
     while not holds():
         assert time.monotonic() < until, f"not within {LIMIT_S:.0f} s: {what}"
-        time.sleep(0.02)
+        time.sleep(0.02)  # noqa: TID251 # what other processes do sends us no event
 
 
 def put(fleet: DemoFleet, name: str, release: str) -> None:
@@ -85,7 +86,7 @@ def test_a_load_without_a_rollout_sees_no_failure(
 ) -> None:
     fleet = start_fleet(TWO_AND_TWO)
     load = start_load(fleet, QUICK)
-    time.sleep(3)
+    time.sleep(3)  # noqa: TID251 # for so long nothing may fail
     seen = load.stop()
     assert seen.is_clean, seen.lines()
     assert seen.ok == seen.requests
@@ -190,8 +191,6 @@ def test_each_release_behaves_as_it_says(flaw: str, tmp_path: Path) -> None:
 
 def ask(url: str, request: Request) -> tuple[Ending, str]:
     """Answers how one request ended and the version that answered."""
-    import asyncio  # noqa: PLC0415 # only here
-
     exchange = asyncio.run(Client(keeps_alive=False).send(url, request, 2.0))
     version = exchange.answer.headers.get("x-version", "") if exchange.answer else ""
     return exchange.ending, version
@@ -359,7 +358,7 @@ def test_a_connection_closed_under_a_request_is_counted_by_whether_it_was_kept()
 
 def test_the_demo_answers_who_served_a_request(start_fleet: StartFleet) -> None:
     fleet = start_fleet(FleetShape(backends=1, start_delay_ms=0))
-    with urlopen(fleet.urls[0] + "/health", timeout=10) as answer:  # noqa: S310 # our own
+    with urlopen(fleet.urls[0] + "/health", timeout=10) as answer:  # our own
         assert answer.headers["X-Version"] == "1.0"
         assert answer.headers["X-Backend"] == "app1"
         assert answer.headers["X-Upstream"] == fleet.node("app1").address

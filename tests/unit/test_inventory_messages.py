@@ -150,7 +150,7 @@ ALIASES = b"".join(
         ),
         (b"a: 1\nb: \xff\n", "2: should be UTF-8 text, is a byte that is not, 0xff"),
         (b"a: 1\nb: \x00\n", "2: should be text without control characters, is one with U+0000"),
-        (b"[" * 2000, "1: should be an inventory, is too large or too deeply nested to be one"),
+        (b"[" * 700, "1: should be an inventory, is too large or too deeply nested to be one"),
         (
             b"a: " + b"[" * 60 + b"]" * 60,
             "1: should be an inventory, is too large or too deeply nested to be one",

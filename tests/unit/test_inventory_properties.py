@@ -127,7 +127,7 @@ def one_place_changed(draw: st.DrawFn) -> dict[str, Any]:
     return document
 
 
-@settings(LIMITS, max_examples=400)
+@settings(LIMITS, max_examples=200)
 @given(one_place_changed())
 def test_a_sound_inventory_with_one_change_is_loaded_or_refused_clearly(
     document: dict[str, Any],

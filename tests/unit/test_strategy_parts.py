@@ -211,20 +211,18 @@ def test_another_app_base_is_refused_and_no_file_is_not_checked() -> None:
         ("[*]", "python x", False),
     ],
 )
-def test_the_text_of_a_process_is_held_as_whole_words(
-    text: str, line: str, is_held: bool
-) -> None:
-    script = text_of("look_release").partition("named \"$@\"\nrelease_places")[0]
+def test_the_text_of_a_process_is_held_as_whole_words(text: str, line: str, is_held: bool) -> None:
+    script = text_of("look_release").partition('named "$@"\nrelease_places')[0]
     script += '\nprocess=$1; holds_words " $2 "'
     command = ["sh", "-c", script, "sh", text, line]
-    found = subprocess.run(command, check=False, timeout=30)  # noqa: S603
+    found = subprocess.run(command, check=False, timeout=30)
     assert (found.returncode == 0) is is_held
 
 
 def test_a_command_is_picked_out_of_a_list_of_words_unchanged(tmp_path: Path) -> None:
-    script = text_of("look_release").partition("named \"$@\"\nrelease_places")[0]
+    script = text_of("activate_release").partition('named "$@"\nshift')[0]
     script += '\nstate=$1 as_service=1; shift; launch "$state/log" 2 3 "$@"; wait "$launched"'
     words = ["a b", "$x", "printf", "<%s>", "it's; $(one) *", "tail", ""]
     command = ["sh", "-c", script, "sh", str(tmp_path), *words]
-    subprocess.run(command, check=True, timeout=30)  # noqa: S603
+    subprocess.run(command, check=True, timeout=30)
     assert (tmp_path / "log").read_text() == "<it's; $(one) *>"

@@ -1,4 +1,4 @@
-# with: service release_store
+# with: service service_commands release_store
 # activate_release: stop, switch the link, start; or switch the link, restart. In one round trip,
 # so that the guard and what it guards cannot be torn apart.
 #

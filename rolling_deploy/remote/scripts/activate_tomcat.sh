@@ -1,4 +1,4 @@
-# with: service war_store
+# with: service service_commands war_store
 # activate_tomcat: stop this Tomcat, put the WAR in place, start it. In one round trip, so that
 # the guard and what it guards cannot be torn apart.
 #

@@ -6,7 +6,7 @@ epoch=$1 holder=$2 replaces=$3 generation=$4 adopt=$5 size=$6 sha=$7
 # an adoption finds those.
 keep_original() {
     [ "$replaced" != absent ] || return 0
-    [ -z "$(snapshot_of "$replaced")" ] || return 0
+    [ -z "$snapshot" ] || return 0
     if [ -e "$state/original" ]; then
         [ "$(digest_of "$state/original")" != "$replaced" ] || return 0
         mv -f "$state/original" "$state/original.$(digest_of "$state/original" | cut -c 1-12)" || return 1
@@ -19,18 +19,19 @@ ready_to_change "$replaces"
 cat > "$state/.incoming" || fail "cannot write in $state; nothing was changed"
 [ "$(($(wc -c < "$state/.incoming")))" = "$size" ] && [ "$(digest_of "$state/.incoming")" = "$sha" ] ||
     fail "the text did not arrive whole; nothing was changed"
-before=$(snapshot_of "$replaced")
-before=${before##*/}
+find_snapshot "$replaced"
+before=${snapshot##*/}
 if [ "$replaced" = "$sha" ]; then
     take_snapshot "$generation" "$sha" "${before:--}" || fail "cannot note the workers in $state; nothing was changed"
 else
     if [ "$adopt" = 1 ]; then keep_original || fail "cannot keep the original in $state; nothing was changed"; fi
-    [ "$replaced" = absent ] || keep "$real" previous || fail "cannot keep the file in $state; nothing was changed"
+    [ "$replaced" = absent ] || cp "$real" "$state/previous" || fail "cannot keep the file in $state; nothing was changed"
     # Before the file is in place: whoever reloads nginx from now on makes it live, and then these
     # workers are the earlier ones. Again just before our own signal, for those born in between.
     take_snapshot "$generation" "$sha" "${before:--}" || fail "cannot note the workers in $state; nothing was changed"
     place "$state/.incoming" || fail "cannot write $real; it is unchanged"
     test_or_put_back
+    list_processes
     take_snapshot "$generation" "$sha" "${before:--}" || fail "cannot note the workers in $state; not reloaded"
 fi
 judge_pid_file

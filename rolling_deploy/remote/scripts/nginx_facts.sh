@@ -6,7 +6,7 @@ missing_tools() {
         command -v "$f_tool" >/dev/null 2>&1 || printf '%s ' "$f_tool"
     done
     printf 'x\n' | grep -aobH x >/dev/null 2>&1 || printf '%s ' "grep -aob (GNU grep)"
-    http_client >/dev/null || printf '%s ' "bash, curl, wget or python3 (to ask the generation endpoint)"
+    find_client || printf '%s ' "bash, curl, wget or python3 (to ask the generation endpoint)"
 }
 
 # may_write DIR: yes when a file can be made there, now or once its parents are created.
@@ -30,7 +30,7 @@ may_sudo() {
 check_sudo() {
     [ "${RD_SUDO:-0}" = 1 ] || return 0
     note_owner "$real"
-    d_beside=$(dirname "$real")/.$(basename "$real").rolling-deploy
+    d_beside=${real%/*}/.${real##*/}.rolling-deploy
     may_sudo write "install${newline}-m${newline}$o_mode${newline}${o_user:+-o${newline}$o_user${newline}-g${newline}$o_group${newline}}$state/.incoming${newline}$d_beside"
     may_sudo rename "mv${newline}-f${newline}$d_beside${newline}$real"
     [ "$master" != 0 ] || return 0
@@ -82,11 +82,13 @@ say_dump() {
 
 say_masters() {
     f_mine=$master
+    named_in "${m_pid_file:-/}.oldbin"
+    f_old=$rd_named
     while read -r p_pid p_parent p_session p_start p_kind p_title; do
         [ "$p_kind" = master ] || continue
         f_kin=other
         [ "$p_pid" != "$f_mine" ] || f_kin=ours
-        if [ "$f_kin" = other ] && { [ "$p_parent" = "$f_mine" ] || [ "$p_pid" = "$m_parent" ] || [ "$p_pid" = "$(named_in "${m_pid_file:-/}.oldbin")" ]; }
+        if [ "$f_kin" = other ] && { [ "$p_parent" = "$f_mine" ] || [ "$p_pid" = "$m_parent" ] || [ "$p_pid" = "$f_old" ]; }
         then f_kin=upgrade; fi
         say master_seen "$p_pid $f_kin $p_title"
     done <<LIST
@@ -105,7 +107,8 @@ real=$(readlink -f "$file") || real=$file
 say clock_ms "$(date +%s%3N)"
 say sudo "${RD_SUDO:-0}"
 say tools_missing "$(missing_tools)"
-say client "$(http_client)"
+find_client
+say client "$client"
 say hidepid "$(sed -n 's/^[^ ]* \/proc proc \([^ ]*hidepid=[^ ]*\).*/\1/p' /proc/mounts | head -n 1)"
 [ "$real" = "$file" ] || say leads_to "$real"
 if [ -e "$real" ]; then if [ -r "$real" ]; then say file_state readable; else say file_state unreadable; fi
@@ -115,7 +118,6 @@ may_write "$state" state_writable
 may_write "$(dirname "$real")" file_writable
 list_processes
 find_master || say no_master "$master_why"
-m_parent=$(printf '%s\n' "$processes" | awk -v pid="$master" '$1 == pid { print $2 }')
 count_workers ''
 say master "$master"
 say pid_file "${m_pid_file-}"

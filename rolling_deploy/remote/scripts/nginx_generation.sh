@@ -1,15 +1,17 @@
 # Asking the generation endpoint on fresh connections, with whatever this machine has.
-http_client() {
-    for h_name in bash curl wget python3; do
-        if command -v "$h_name" >/dev/null 2>&1; then printf '%s' "$h_name"; return 0; fi
+find_client() {
+    for client in bash curl wget python3; do
+        if command -v "$client" >/dev/null 2>&1; then return 0; fi
     done
+    client=
     return 1
 }
 
 # ask_generation COUNT: up to COUNT answers, one a line, `STATUS BODY`; `000` when there was none.
 # Stops at the first that is not 200. Every question has two seconds.
 ask_generation() {
-    case $(http_client) in
+    find_client
+    case $client in
         bash) ask_bash "$1" ;;
         curl) ask_each "$1" ask_curl ;;
         wget) ask_each "$1" ask_wget ;;
@@ -23,17 +25,16 @@ ask_bash() {
         trap "" PIPE
         printf -v cr "\r"
         ask() {
-            {
-                printf "GET /generation HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n" "$host" >&3
-                read -r -t 2 version status rest <&3 || return 1
-                while IFS= read -r -t 2 line <&3 && [ -n "${line%"$cr"}" ]; do :; done
-                IFS= read -r -t 2 body <&3
-                printf "%s %s\n" "${status%"$cr"}" "${body%"$cr"}"
-            } 3<>"/dev/tcp/127.0.0.1/$port"
+            printf "GET /generation HTTP/1.0\r\nHost: %s\r\nConnection: close\r\n\r\n" "$host" >&3
+            read -r -t 2 version status rest <&3 || return
+            while IFS= read -r -t 2 line <&3 && [ -n "${line%"$cr"}" ]; do :; done
+            IFS= read -r -t 2 body <&3
+            answer="${status%"$cr"} ${body%"$cr"}"
         }
         port=$1 host=$2 left=$3
         while [ "$left" -gt 0 ]; do
-            answer=$(ask) || answer="000 no answer"
+            answer="000 no answer" body=""
+            { ask; } 3<>"/dev/tcp/127.0.0.1/$port"
             printf "%s\n" "$answer"
             case $answer in "200 "*) ;; *) exit 0 ;; esac
             left=$((left - 1))
@@ -70,18 +71,26 @@ answer = link.getresponse()
 print(answer.status, answer.read(4096).decode("latin-1"))' "$port" "$host"
 }
 
-# probes: how many questions; twice the current workers, 2 to 16.
+# probes: how many questions, in p_count; twice the current workers, 2 to 16.
 probes() {
     p_count=$((n_current * 2))
     [ "$p_count" -ge 2 ] || p_count=2
     [ "$p_count" -le 16 ] || p_count=16
-    printf '%s' "$p_count"
 }
 
 # ask_live: sets live to the generation that all answers agreed on, else empty; answers keeps the
 # different answers for a person.
 ask_live() {
-    answers=$(ask_generation "$(probes)" | sort -u)
+    probes
+    answers=
+    while read -r a_line; do
+        case $newline$answers$newline in
+            *"$newline$a_line$newline"*) ;;
+            *) answers=$answers${answers:+$newline}$a_line ;;
+        esac
+    done <<ANSWERS
+$(ask_generation "$p_count")
+ANSWERS
     live=
     case $answers in
         *"$newline"*) ;;

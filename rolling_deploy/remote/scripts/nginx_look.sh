@@ -24,8 +24,8 @@ connections() {
 }
 
 say_workers() {
-    l_pins=$(pins)
-    l_left=10
+    l_pins= l_left=10
+    [ "$n_earlier" -eq 0 ] || l_pins=$(pins)
     while read -r w_pid w_start w_verdict; do
         [ -n "$w_pid" ] || continue
         l_generation= l_open=
@@ -49,7 +49,7 @@ elif [ -L "$file" ]; then
 fi
 list_processes
 find_master || say no_master "$master_why"
-snapshot=$(snapshot_of "$(digest_of "$file")")
+find_snapshot "$(digest_of "$file")"
 count_workers "$snapshot"
 ask_live
 say master "$master"

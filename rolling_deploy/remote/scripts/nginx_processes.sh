@@ -29,9 +29,9 @@ list_processes() {
         }')
 }
 
-# describe_master PID TITLE: what its command line says, which nginx keeps in the title. Sets m_exe
-# (what to run as that very program), m_word, m_config, m_prefix, m_globals, m_pid_file.
-describe_master() {
+# read_title PID TITLE: the command line of a master, which nginx keeps in the title. Sets m_word,
+# m_config, m_prefix (empty when not said) and m_globals.
+read_title() {
     m_word='' m_config='' m_prefix='' m_globals='' m_next=word
     set -f
     for m_part in ${2#nginx: master process}; do
@@ -49,56 +49,76 @@ describe_master() {
         esac
     done
     set +f
+    m_said_prefix=$m_prefix m_said_config=$m_config
+}
+
+# find_program PID: sets m_exe, what to run as that very program.
+find_program() {
     m_exe=/proc/$1/exe
     if [ "${RD_SUDO:-0}" = 1 ] || [ ! -x "$m_exe" ]; then
         m_link=$(readlink "$m_exe" 2>/dev/null) || m_link=
         m_exe=${set_binary:-${m_link% (deleted)}}
         [ -n "$m_exe" ] || m_exe=$(command -v "$m_word" 2>/dev/null || printf '%s' "$m_word")
     fi
-    m_said_prefix=$m_prefix m_said_config=$m_config
-    m_prefix=${m_prefix:-$(built_in prefix)}
+}
+
+# complete_title: what the command line did not say, from the program and its configuration: sets
+# m_prefix, m_config, m_pid_file, m_log.
+complete_title() {
+    [ -n "$m_prefix" ] || m_prefix=$(built_in prefix)
     [ -n "$m_config" ] || m_config=$(built_in conf-path)
-    m_config=$(beneath "$m_config")
-    m_pid_file=$set_pid_file
-    [ -n "$m_pid_file" ] || m_pid_file=$(printf '%s' "$m_globals" | main_directive pid | tail -n 1)
-    [ -n "$m_pid_file" ] || m_pid_file=$(main_directive pid 2>/dev/null < "$m_config" | tail -n 1)
+    beneath "$m_config"; m_config=$rd_path
+    m_pid_file='' m_log=''
+    while read -r m_key m_value; do
+        case $m_key in pid) m_pid_file=$m_value ;; error_log) [ -n "$m_log" ] || m_log=$m_value ;; esac
+    done <<VALUES
+$(main_values)
+VALUES
+    [ -z "$set_pid_file" ] || m_pid_file=$set_pid_file
     [ -n "$m_pid_file" ] || m_pid_file=$(built_in pid-path)
-    m_pid_file=$(beneath "$m_pid_file")
+    beneath "$m_pid_file"; m_pid_file=$rd_path
+    beneath "$m_log"; m_log=$rd_path
+}
+
+# main_values: the values of `pid` and `error_log` that the configuration and `-g` give, one a
+# line, in this order. Read from the main file only; where it cannot be read, what nginx was built
+# with counts.
+main_values() {
+    if [ -r "$m_config" ]; then set -- - "$m_config"; else set -- -; fi
+    printf '%s\n' "$m_globals" | awk '
+        { sub(/#.*/, ""); count = split($0, part, ";")
+          for (i = 1; i <= count; i++) {
+              words = split(part[i], word, " ")
+              if (words > 1 && (word[1] == "pid" || word[1] == "error_log") && (i < count)) {
+                  gsub(/["\047]/, "", word[2]); print word[1], word[2] } } }' "$@"
 }
 
 # built_in KEY: what the program was built with (`nginx -V` says it).
 built_in() { "$m_exe" -V 2>&1 </dev/null 9>&- | tr ' ' '\n' | sed -n "s|^--$1=||p" | head -n 1; }
 
-# beneath PATH: a relative path as nginx reads it, beneath its prefix.
-beneath() { case $1 in /* | '') printf '%s' "$1" ;; *) printf '%s/%s' "${m_prefix%/}" "$1" ;; esac; }
+# beneath PATH: a relative path as nginx reads it, beneath its prefix; in rd_path.
+beneath() { case $1 in /* | '') rd_path=$1 ;; *) rd_path=${m_prefix%/}/$1 ;; esac; }
 
-# main_directive NAME: every value the text on stdin gives a directive of the outermost level.
-main_directive() {
-    sed -n "s/#.*//; s/^\(.*;\)\{0,1\}[ 	]*$1[ 	][ 	]*\([^; 	]*\)[^;]*;.*/\2/p" | tr -d "\"'"
-}
-
-# named_in PIDFILE: the number in a pid file, or nothing.
+# named_in PIDFILE: the number in a pid file, or nothing; in rd_named.
 named_in() {
     rd_named=
-    [ -r "$1" ] && read -r rd_named rd_rest < "$1"
-    case $rd_named in '' | *[!0-9]*) rd_named= ;; esac
-    printf '%s' "$rd_named"
+    [ ! -r "$1" ] || [ ! -f "$1" ] || read -r rd_named rd_rest < "$1"
+    case $rd_named in *[!0-9]*) rd_named= ;; esac
 }
-
-same_path() { [ "$1" = "$2" ] || [ "$(readlink -f "$1")" = "$(readlink -f "$2")" ]; }
 
 # is_asked: true when the master described last is one the settings speak of.
 is_asked() {
-    [ -z "$set_config" ] || same_path "$set_config" "$m_config" || return 1
-    [ -z "$set_prefix" ] || same_path "$set_prefix" "$m_prefix" || return 1
+    [ -z "$set_config" ] || [ "$set_config" = "$m_config" ] || [ "$set_config" -ef "$m_config" ] || return 1
+    [ -z "$set_prefix" ] || [ "$set_prefix" = "$m_prefix" ] || [ "$set_prefix" -ef "$m_prefix" ] || return 1
 }
 
 # find_master: the master that the reload would speak to. Sets master (0: none) and its
 # description, master_why when there is none, and pid_state (ok missing stale) with pid_named: a
 # reload goes to whatever process the pid file names, so it must name this very master.
 find_master() {
-    master=0 master_why='' pid_state=missing pid_named='' candidates=''
-    masters=" $(printf '%s\n' "$processes" | awk '$5 == "master" { printf "%s ", $1 }')"
+    master=0 master_why='' pid_state=missing pid_named='' candidates='' m_pid_file='' m_parent=''
+    masters=' '
+    each_master note_master
     each_master consider
     # shellcheck disable=SC2086 # a list of numbers
     set -- $candidates
@@ -125,21 +145,43 @@ $processes
 LIST
 }
 
+note_master() { masters="$masters$1 "; }
+
 # consider PID TITLE: a master that the settings speak of, unless its pid file names another living
 # master (the older one of a binary upgrade; or, with a pid file that is set, any other).
 consider() {
-    describe_master "$1" "$2"
-    c_named=$(named_in "$m_pid_file")
-    if [ "$c_named" != "$1" ]; then case $masters in *" ${c_named:-none} "*) return 0 ;; esac; fi
-    if [ -z "$set_pid_file" ] || [ "$c_named" != "$1" ]; then is_asked || return 0; fi
+    read_title "$1" "$2"
+    if [ -n "$set_pid_file" ]; then
+        named_in "$set_pid_file"
+        if [ "$rd_named" = "$1" ]; then candidates="$candidates $1"; return 0; fi
+    elif [ -n "$set_config" ] && [ -n "$m_config" ]; then
+        is_asked_config || return 0
+    fi
+    find_program "$1"
+    complete_title
+    is_asked || return 0
+    named_in "$m_pid_file"
+    if [ "$rd_named" != "$1" ]; then case $masters in *" ${rd_named:-none} "*) return 0 ;; esac; fi
     candidates="$candidates $1"
 }
 
-describe_chosen() { [ "$1" != "$master" ] || { describe_master "$1" "$2"; m_start=$p_start; }; }
+# Settles the plain case without asking the program: another master's configuration.
+is_asked_config() {
+    case $m_config in /*) [ "$set_config" = "$m_config" ] || [ "$set_config" -ef "$m_config" ] ;; esac
+}
+
+describe_chosen() {
+    [ "$1" = "$master" ] || return 0
+    read_title "$1" "$2"
+    find_program "$1"
+    complete_title
+    m_start=$p_start m_parent=$p_parent
+}
 
 judge_pid_file() {
     pid_state=stale
-    pid_named=$(named_in "$m_pid_file")
+    named_in "$m_pid_file"
+    pid_named=$rd_named
     [ -e "$m_pid_file" ] || pid_state=missing
     [ -z "$pid_named" ] || [ "$pid_named" != "$master" ] || pid_state=ok
 }
@@ -173,7 +215,8 @@ command_of() {
 # A worker counts unless its master is a living one that a person has told us to ignore. Masters
 # that started each other (a binary upgrade) are one.
 judge_workers() {
-    j_old=$(named_in "${m_pid_file:-/}.oldbin")
+    named_in "${m_pid_file:-/}.oldbin"
+    j_old=$rd_named
     printf '%s\n' "$processes" | awk -v master="$master" -v old="${j_old:-0}" -v policy="$policy" \
         -v snapshot="$1" '
         BEGIN {
@@ -223,11 +266,18 @@ LIST
 
 # Snapshots: generations/NAME holds, for the file whose digest it names, the workers that lived
 # before the reload that was to load it. `sequence` orders them, `before` names the one replaced.
-snapshot_of() {
+
+# find_snapshot DIGEST: sets snapshot to the path of the newest for that file, or nothing, and
+# last_sequence to the highest there is.
+find_snapshot() {
+    snapshot='' last_sequence=0
     [ -d "$state/generations" ] || return 0
-    awk -v digest="digest=$1" '
+    read -r last_sequence snapshot <<FOUND
+$(awk -v digest="digest=$1" '
         FNR == 1 { sequence = 0 }
-        /^sequence=/ { sequence = substr($0, 10) + 0 }
+        /^sequence=/ { sequence = substr($0, 10) + 0; if (sequence > last) last = sequence }
         $0 == digest && sequence >= best { best = sequence; name = FILENAME }
-        END { if (name != "") print name }' "$state"/generations/* 2>/dev/null </dev/null
+        END { print last + 0, name }' "$state"/generations/* 2>/dev/null </dev/null)
+FOUND
+    last_sequence=${last_sequence:-0}
 }

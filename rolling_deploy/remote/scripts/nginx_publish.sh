@@ -13,13 +13,12 @@ run_words() {
     "$@" </dev/null 2>&1 9>&-
 }
 
-# run_and_keep WORDS: the same; its words into $said. Through a file, because a process it leaves
+# run_and_keep WORDS: the same; its words into $state/.said. Not through a pipe, because a process it leaves
 # behind would hold a pipe open, and us with it.
+said() { head -c 4000 "$state/.said"; }
+
 run_and_keep() {
     run_words "$1" > "$state/.said"
-    k_status=$?
-    said=$(head -c 4000 "$state/.said")
-    return $k_status
 }
 
 # master_words: the running master's program and the options it was started with, one word a line.
@@ -28,7 +27,9 @@ master_words() {
     w_prefix=${set_prefix:-$m_said_prefix} w_config=${set_config:-$m_said_config}
     [ -z "$w_prefix" ] || printf '%s\n' -p "$w_prefix"
     [ -z "$w_config" ] || printf '%s\n' -c "$w_config"
-    w_globals=$(printf '%s' "$m_globals" | sed 's/daemon  *[a-z]*;//g; s/master_process  *[a-z]*;//g; s/^ *//')
+    # Debian's unit says `-g 'daemon on; master_process on;'`, which matters to a start only.
+    w_globals=$m_globals
+    [ -z "$w_globals" ] || w_globals=$(printf '%s' "$m_globals" | sed 's/daemon  *[a-z]*;//g; s/master_process  *[a-z]*;//g; s/^ *//')
     [ -z "$w_globals" ] || printf '%s\n' -g "$w_globals"
 }
 
@@ -60,7 +61,7 @@ OWNER
 # place SOURCE: SOURCE's bytes become the managed file, with the owner and mode noted last. A
 # dot-name beside it first (nginx's include is a glob and does not see it), then one rename.
 place() {
-    d_beside=$(dirname "$real")/.$(basename "$real").rolling-deploy
+    d_beside=${real%/*}/.${real##*/}.rolling-deploy
     if [ "${RD_SUDO:-0}" = 1 ]; then
         privileged install -m "$o_mode" ${o_user:+-o "$o_user" -g "$o_group"} "$1" "$d_beside" </dev/null || return 1
     else
@@ -71,9 +72,12 @@ place() {
     fi
     sync "$d_beside" 2>/dev/null
     privileged mv -f "$d_beside" "$real" </dev/null || return 1
-    sync "$(dirname "$real")" 2>/dev/null
-    return 0
+    # The directory's own sync runs beside nginx's test; `settle` waits for it.
+    sync "${real%/*}" >/dev/null 2>&1 9>&- &
+    d_syncing=$!
 }
+
+settle() { [ -z "${d_syncing-}" ] || wait "$d_syncing"; d_syncing=; }
 
 # keep SOURCE NAME: a copy in the state directory with the owner and mode it had, whole or absent.
 keep() {
@@ -82,33 +86,38 @@ keep() {
     mv -f "$state/.$2.owner" "$state/$2.owner" && mv -f "$state/.$2" "$state/$2"
 }
 
-# take_snapshot NAME DIGEST BEFORE: every worker that lives now, under NAME.
+# take_snapshot NAME DIGEST BEFORE: every worker among $processes, under NAME.
 take_snapshot() {
-    mkdir -p "$state/generations" || return 1
-    list_processes
-    t_last=$(cat "$state"/generations/* 2>/dev/null | sed -n 's/^sequence=//p' | sort -n | tail -n 1)
+    [ -d "$state/generations" ] || mkdir -p "$state/generations" || return 1
+    t_workers=$(judge_workers '')
     {
-        printf 'sequence=%s\ndigest=%s\nbefore=%s\n' $((${t_last:-0} + 1)) "$2" "$3"
-        judge_workers '' | sed 's/^\([0-9]*\) \([0-9]*\) .*/worker \1 \2/'
+        printf 'sequence=%s\ndigest=%s\nbefore=%s\n' $((last_sequence + 1)) "$2" "$3"
+        while read -r w_pid w_start w_verdict; do
+            [ -z "$w_pid" ] || printf 'worker %s %s\n' "$w_pid" "$w_start"
+        done <<LIST
+$t_workers
+LIST
     } > "$state/generations/.$1" && mv -f "$state/generations/.$1" "$state/generations/$1"
 }
 
-# The oldest snapshots go once the newer ones tell everything about the workers that still live.
+# The oldest snapshots go once there are many: the newer ones tell which workers are earlier.
 prune_snapshots() {
-    grep -s '^sequence=' "$state"/generations/* /dev/null </dev/null | sed 's/^\(.*\):sequence=\(.*\)$/\2 \1/' |
+    set -- "$state"/generations/*
+    [ $# -gt 60 ] || return 0
+    grep -s '^sequence=' "$@" </dev/null | sed 's/^\(.*\):sequence=\(.*\)$/\2 \1/' |
         sort -rn | tail -n +41 | cut -d ' ' -f 2- | while read -r t_name; do rm -f "$t_name"; done
 }
 
 # find_error_log: its path and its length now, so that only what is new is shown later.
 find_error_log() {
-    log=$(main_directive error_log 2>/dev/null < "$m_config" | head -n 1)
-    log=$(beneath "${log:-$(built_in error-log-path)}")
+    log=$m_log
     log_from=1
-    [ -r "$log" ] && log_from=$(($(wc -c < "$log") + 1))
+    [ ! -f "$log" ] || [ ! -r "$log" ] || log_from=$(($(wc -c < "$log") + 1))
 }
 
 # new_emergencies: the last [emerg] lines that the error log got since find_error_log.
 new_emergencies() {
+    [ -n "$log" ] || log=$(built_in error-log-path)
     [ -f "$log" ] && [ -r "$log" ] || return 0
     tail -c "+$log_from" "$log" | grep -a '\[emerg\]' | tail -n 3 |
         sed 's/^.*\[emerg\] [0-9#]*: //; $!s/$/; /' | tr -d '\n'
@@ -116,7 +125,7 @@ new_emergencies() {
 
 reload() {
     run_and_keep "$(reload_words)"
-    reload_status=$? reload_said=$said
+    reload_status=$?
 }
 
 # prove SNAPSHOT NAME: watch until the reload is proved, or say in why what was missing at the
@@ -158,7 +167,7 @@ prove() {
 # fail_unproved: the end of a reload that cannot be proved.
 fail_unproved() {
     f_more=$(new_emergencies)
-    [ "$reload_status" -eq 0 ] || f_more="the reload command said: $reload_said${f_more:+; $f_more}"
+    [ "$reload_status" -eq 0 ] || f_more="the reload command said: $(said)${f_more:+; $f_more}"
     fail "reload not proved: $why${f_more:+; $f_more}"
 }
 
@@ -170,9 +179,9 @@ put_back() {
 
 # test_or_put_back: run nginx's own test on what is in place.
 test_or_put_back() {
-    if run_and_keep "$(test_words)"; then return 0; fi
-    if put_back; then fail "nginx refused the configuration, the file before is back: $said"; fi
-    fail "nginx refused the configuration and the file before could not be put back: $said"
+    if run_and_keep "$(test_words)"; then settle; return 0; fi
+    if put_back; then fail "nginx refused the configuration, the file before is back: $(said)"; fi
+    fail "nginx refused the configuration and the file before could not be put back: $(said)"
 }
 
 # ready_to_change DIGEST: everything that must hold before a byte is written.

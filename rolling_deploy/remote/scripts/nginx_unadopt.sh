@@ -9,11 +9,15 @@ ask_live
 unwanted=$live
 original=$(digest_of "$state/original")
 if [ "$replaced" != "$original" ]; then
-    [ "$replaced" = absent ] || keep "$real" previous || fail "cannot keep the file in $state; nothing was changed"
+    [ "$replaced" = absent ] || cp "$real" "$state/previous" || fail "cannot keep the file in $state; nothing was changed"
+    our_mode=$o_mode our_user=$o_user our_group=$o_group
     [ ! -s "$state/original.owner" ] || read -r o_mode o_user o_group < "$state/original.owner"
     place "$state/original" || fail "cannot write $real; it is unchanged"
+    o_mode=$our_mode o_user=$our_user o_group=$our_group
     test_or_put_back
 fi
+find_snapshot -
+list_processes
 # Under no digest: the original is not a text of ours, and must never pass for one.
 take_snapshot unadopted - - || fail "cannot note the workers in $state; not reloaded"
 judge_pid_file

@@ -7,7 +7,7 @@ end_with_channel
 now_ms
 until_ms=$((rd_now + limit_ms))
 while :; do
-    snapshot=$(snapshot_of "$(digest_of "$file")")
+    find_snapshot "$(digest_of "$file")"
     [ -n "$snapshot" ] || finish done "unknown: no snapshot was taken for the file on disk"
     list_processes
     find_master || finish done "unknown: $master_why"

@@ -12,7 +12,12 @@ export LC_ALL
 umask 077
 
 # say KEY VALUE: one line; line breaks in the value become blanks.
-say() { printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')"; }
+say() {
+    case $2 in
+        *[[:cntrl:]]*) printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n\r' '  ')" ;;
+        *) printf '%s=%s\n' "$1" "$2" ;;
+    esac
+}
 
 # say64 KEY: everything on stdin, as one base64 value (key ends in `:`).
 say64() { printf '%s:=' "$1"; base64 | tr -d '\n'; printf '\n'; }

@@ -1,0 +1,153 @@
+# service_commands: stopping and starting the process of one backend. Needs `service`.
+
+# launch LOG SKIP COUNT WORDS...: run the COUNT words after the first SKIP as a command, detached:
+# in a session of its own, without our lock, locale, umask, ignored signals and channel. Sets
+# launched (its pid and session) and launched_line.
+launch() {
+    launch_log=$1 launch_count=$3 launch_picked=0
+    launch_skip=$2
+    shift 3
+    shift "$launch_skip"
+    while [ "$launch_picked" -lt "$launch_count" ]; do
+        set -- "$@" "$1"
+        shift
+        launch_picked=$((launch_picked + 1))
+    done
+    shift $(($# - launch_count))
+    launched_line=$* launched_status=''
+    # Not `:`: a redirection that fails would end the shell there.
+    true > "$launch_log" || return 1
+    if [ "${RD_SUDO:-0}" = 1 ] && [ "$as_service" = 1 ]; then set -- sudo -n -- "$@"; fi
+    (
+        trap - HUP PIPE
+        exec 9>&-
+        umask "$rd_umask"
+        unset LC_ALL RD_SUDO
+        if [ "$rd_had_locale" = yes ]; then LC_ALL=$rd_locale; export LC_ALL; fi
+        exec setsid "$@"
+    ) < /dev/null >> "$launch_log" 2>&1 &
+    launched=$!
+}
+
+# has_ended: the launched command is over; its exit status is in launched_status (a word for the
+# reader, never a proof).
+has_ended() {
+    start_of "$launched" > /dev/null && return 1
+    if [ -z "$launched_status" ]; then
+        wait "$launched"
+        launched_status=$?
+    fi
+    return 0
+}
+
+# last_words LOG: what the command said, short enough for a message.
+last_words() {
+    last_said=$(tail -c 300 "$1" 2>/dev/null | tr '\n' ' ')
+    [ -n "$last_said" ] && printf '; it said: %s' "$last_said"
+}
+
+# stop_service LIMIT_MS STATE_NOW SKIP COUNT WORDS...: returns when every process of the service is
+# gone and the command has ended; never kills. STATE_NOW says what has been changed so far.
+stop_service() {
+    stop_limit=$1 stop_now=$2
+    shift 2
+    before=$(processes) before_inodes=$(listener_inodes)
+    launch "$state/stop.log" "$@" || fail "cannot write in $state; $stop_now"
+    stop_session=$launched
+    write_note stopping "$launched:$(start_of "$launched" || printf 'ended')"
+    now; stop_end=$((now_cs + stop_limit / 10))
+    until is_stopped; do
+        [ "$is_catalina" = 0 ] || end_what_stop_could_not
+        now
+        [ "$now_cs" -lt "$stop_end" ] || fail_to_stop
+        sleep 0.03
+    done
+}
+
+# Tomcat's script talks to the shutdown port, which is not open while Tomcat still starts (then it
+# ends with 1) and may be switched off (then it complains, and ends with 0). The signal asks for the
+# same orderly stop; sent to a Tomcat that has heard the script, it would cut that short.
+end_what_stop_could_not() {
+    has_ended || return 0
+    [ "$launched_status" != 0 ] ||
+        grep -q 'org.apache.catalina.startup.Catalina[. ]stopServer' "$state/stop.log" || return 0
+    is_catalina=0
+    for one in $before; do is_alive "$one" && kill -TERM "${one%%:*}" 2>/dev/null; done
+}
+
+is_stopped() {
+    for one in $before; do is_alive "$one" && return 1; done
+    has_ended || return 1
+    # What the command left running counts again.
+    stop_session=''
+    [ -z "$(processes)" ] || return 1
+    for one in $before_inodes; do
+        case " $(listener_inodes | tr '\n' ' ')" in *" $one "*) return 1 ;; esac
+    done
+    return 0
+}
+
+fail_to_stop() {
+    left=''
+    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
+    still=$(processes)
+    if [ -n "$left" ]; then what="process$left is still running"
+    elif [ -n "$still" ]; then what="process $(pids_of "$still") has come up while it was to be stopped (does something restart it?)"
+    elif ! has_ended; then what="the process is gone, but the stop command still runs (pid $launched)"
+    else what="the process is gone, but its port $port is still listened on"; fi
+    fail "$what $((stop_limit / 1000)) s after \`$launched_line\`; $stop_now; the stop may still take effect$(last_words "$state/stop.log")"
+}
+
+# fail_if_back STATE_NOW: a supervisor that restarts what was stopped would run half a swap.
+fail_if_back() {
+    back=$(processes)
+    [ -z "$back" ] || fail "process $(pids_of "$back") has come up while the backend was stopped (does something restart it?); $1"
+}
+
+# start_service LIMIT_MS STATE_NOW SKIP COUNT WORDS...: run the command, return when the process exists (and
+# none of $before is left, for a restart). Says pid and started.
+start_service() {
+    start_limit=$1 start_now=$2
+    shift 2
+    stop_session=''
+    start_tick=$(this_tick)
+    launch "$state/start.log" "$@" || fail "cannot write in $state; $start_now"
+    write_note starting "$launched:$(start_of "$launched" || printf '%s' "$start_tick")"
+    now; start_end=$((now_cs + start_limit / 10)) up_since='' refused_since=''
+    until is_started; do
+        now
+        [ "$now_cs" -lt "$start_end" ] || fail_to_start
+        [ -z "$refused_since" ] || [ "$now_cs" -lt $((refused_since + 200)) ] || fail_to_start
+        sleep 0.03
+    done
+    write_note processes "$(processes | tr '\n' ' ')"
+    rm -f "$state/starting" "$state/stopping"
+    say pid "${up%%:*}"
+    say started "${up##*:}"
+}
+
+is_started() {
+    up=$(processes)
+    for one in $before; do is_alive "$one" && return 1; done
+    now
+    if [ -z "$up" ] || { [ -z "$process" ] && [ -z "$(listener_inodes)" ]; }; then
+        up_since=''
+        # Exit statuses prove nothing, but after a bad one the process gets 2 s, not all of the limit.
+        if has_ended && [ "$launched_status" != 0 ]; then refused_since=${refused_since:-$now_cs}; fi
+        return 1
+    fi
+    refused_since='' up=$(printf '%s\n' "$up" | head -n 1)
+    # A command that stays is the process itself; it must have lived for a second.
+    up_since=${up_since:-$now_cs}
+    has_ended || [ "$now_cs" -ge $((up_since + 100)) ]
+}
+
+fail_to_start() {
+    left=''
+    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
+    if [ -n "$left" ]; then what="process$left from before is still running after \`$launched_line\`"
+    elif [ -n "$process" ]; then what="no process has come up after \`$launched_line\`"
+    else what="nothing listens on port $port after \`$launched_line\`"; fi
+    has_ended && what="$what (exit status $launched_status)"
+    fail "$what; $start_now$(last_words "$state/start.log")"
+}
