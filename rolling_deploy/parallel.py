@@ -26,24 +26,12 @@ def at_once(calls: Mapping[K, Callable[[], T]], parallel: int = PARALLEL_MAX) ->
     """
     if len(calls) == 1:
         return {key: call() for key, call in calls.items()}
+    answers: queue.SimpleQueue[tuple[K, T | None, Exception | None]] = queue.SimpleQueue()
     todo: queue.SimpleQueue[tuple[K, Callable[[], T]]] = queue.SimpleQueue()
     for item in calls.items():
         todo.put(item)
-    answers: queue.SimpleQueue[tuple[K, T | None, Exception | None]] = queue.SimpleQueue()
-
-    def work() -> None:
-        while True:
-            try:
-                key, call = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                answers.put((key, call(), None))
-            except Exception as error:  # noqa: BLE001 # raised again where it is waited for
-                answers.put((key, None, error))
-
     for _ in range(min(parallel, len(calls))):
-        threading.Thread(target=work, daemon=True, name="at-once").start()
+        threading.Thread(target=_work, args=(todo, answers), daemon=True, name="at-once").start()
     came: dict[K, T] = {}
     first: Exception | None = None
     for _ in calls:
@@ -55,3 +43,18 @@ def at_once(calls: Mapping[K, Callable[[], T]], parallel: int = PARALLEL_MAX) ->
     if first is not None:
         raise first
     return {key: came[key] for key in calls}
+
+
+def _work(
+    todo: queue.SimpleQueue[tuple[K, Callable[[], T]]],
+    answers: queue.SimpleQueue[tuple[K, T | None, Exception | None]],
+) -> None:
+    while True:
+        try:
+            key, call = todo.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            answers.put((key, call(), None))
+        except Exception as error:  # noqa: BLE001 # raised again where it is waited for
+            answers.put((key, None, error))

@@ -56,9 +56,7 @@ class LocalConnection:
         holds_stdin: bool = False,
     ) -> Answer:
         with self._started(["/bin/sh", "-c", "exec " + command_line(argv)]) as process:
-            writer = threading.Thread(
-                target=_feed, args=(process, stdin, holds_stdin), daemon=True
-            )
+            writer = threading.Thread(target=_feed, args=(process, stdin, holds_stdin), daemon=True)
             writer.start()
             said: dict[str, bytes] = {}
             readers = [
@@ -102,7 +100,7 @@ class LocalConnection:
 
     @contextlib.contextmanager
     def _started(self, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(  # noqa: S603 # the caller's words are the point
+        process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

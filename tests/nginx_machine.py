@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Self, TypeVar
 
 import pytest
 
@@ -75,12 +75,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def pause(seconds: float) -> None:
+    """Let time pass where there is no fact to wait for."""
+    threading.Event().wait(seconds)
+
+
 def until(answer: Callable[[], _Told], limit_s: float = 20.0) -> _Told:
     """Answers the first truthy answer, asked again until the limit."""
     end = time.monotonic() + limit_s
     while not (got := answer()):
         assert time.monotonic() < end, f"not so within {limit_s} s"
-        time.sleep(0.02)
+        pause(0.02)
     return got
 
 
@@ -130,7 +135,8 @@ class Backend:
             request = _whole_request(client)
             if b"upgrade: echo" in request.lower():
                 client.sendall(
-                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"
+                    b"HTTP/1.1 101 Switching Protocols\r\n"
+                    b"Upgrade: echo\r\nConnection: upgrade\r\n\r\n"
                 )
                 self.held.append(client)
                 return
@@ -215,7 +221,7 @@ http {{
         self.file.write_bytes(self.original)
         self.file.chmod(0o640)
 
-    def __enter__(self) -> NginxMachine:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -229,8 +235,10 @@ http {{
 
     def start(self) -> None:
         """Start nginx and wait for its workers."""
-        subprocess.run([self.binary, "-p", f"{self.root}/", "-c", str(self.config)], check=True)  # noqa: S603 # a real nginx, ours
-        self.master = int(until(lambda: self.pid_file.exists() and self.pid_file.read_text().strip()))
+        subprocess.run([self.binary, "-p", f"{self.root}/", "-c", str(self.config)], check=True)
+        self.master = int(
+            until(lambda: self.pid_file.exists() and self.pid_file.read_text().strip())
+        )
         until(lambda: len(self.workers()) == WORKERS)
 
     def close(self) -> None:
@@ -242,7 +250,7 @@ http {{
                     os.kill(pid, number)
             end = time.monotonic() + 5
             while any(is_alive(pid) for pid in processes) and time.monotonic() < end:
-                time.sleep(0.02)
+                pause(0.02)
         for backend in self.backends:
             backend.close()
         shutil.rmtree(self.root, ignore_errors=True)
@@ -297,12 +305,19 @@ http {{
         """Answers the digest of the managed file on disk."""
         return digest(self.file.read_bytes()) if self.file.exists() else "absent"
 
-    def publish(self, generation: str, *, nginx: Nginx | None = None, **text: Any) -> Result:
+    def publish(
+        self,
+        generation: str,
+        *,
+        nginx: Nginx | None = None,
+        down: int | None = None,
+        extra: str = "",
+    ) -> Result:
         """Apply a text of this generation in place of what is on disk now."""
         chosen = nginx or self.nginx()
         adopt = self.file.exists() and b"# generation" not in self.file.read_bytes()
         return chosen.apply(
-            self.text(generation, **text),
+            self.text(generation, down=down, extra=extra),
             replaces=self.digest(),
             generation=generation,
             adopt=adopt,
@@ -319,7 +334,9 @@ http {{
     def begin_upload(self) -> socket.socket:
         """Begin a request whose body never quite arrives, and wait until a worker reads it."""
         client = socket.create_connection(("127.0.0.1", self.front_port), 10)
-        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 10_000)
+        client.sendall(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n" + b"x" * 10_000
+        )
         until(lambda: any((self.root / "body").iterdir()) or _is_read(client))
         return client
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rolling_deploy.errors import RecordWrong
+from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
 from rolling_deploy.rollout.fold import fold
@@ -26,6 +27,7 @@ class InHand:
         is_local: this disk has the record too.
         epoch: the highest seen by any machine of the fleet.
         holder, step: of a living holder; None and empty when nobody holds it.
+        dead: the holder's token, when it is known to have ended though its heart beat lately.
         silent: why some load balancers could not be asked.
     """
 
@@ -38,6 +40,7 @@ class InHand:
     dead_holder: Holder | None
     step: str
     silent: Mapping[str, str]
+    dead: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -57,15 +60,29 @@ def find(site: Site, state_dir: Path) -> InHand:
     ids |= _local_ids(state_dir, application, but=ids)
     chains = {rollout: _chain_of(site, state_dir, rollout, copies) for rollout in sorted(ids)}
     chosen = _newest(chains)
-    holder, dead, step = _holder(copies)
+    living, expired, step = _holder(copies)
     services, _ = read_copies(site.service_places)
     fences = [copy.fence.epoch for copy in (*copies.values(), *services.values())]
     if chosen is None:
-        return InHand(None, None, {}, False, max(fences, default=0), holder, dead, step, silent)
+        return InHand(None, None, {}, False, max(fences, default=0), living, expired, step, silent)
     chain, known, is_local = chains[chosen]
     record = fold(chain.entries)
+    dead = ""
+    if living is not None and is_local and _has_ended(living, state_dir, record):
+        dead, living, expired = record.holder, None, living
     epoch = max([record.epoch, *fences])
-    return InHand(chain, record, known, is_local, epoch, holder, dead, step, silent)
+    return InHand(chain, record, known, is_local, epoch, living, expired, step, silent, dead)
+
+
+def _has_ended(holder: Holder, state_dir: Path, record: Record) -> bool:
+    """A holder on this machine and disk held the local file to its end; if that is free it ended.
+
+    So a job that is tried again at once need not wait for the expiry.
+    """
+    if holder.machine != machine() or holder.rollout != record.opened.rollout:
+        return False
+    opened = record.opened
+    return not RecordFile(state_dir, opened.application, opened.rollout).is_held_elsewhere()
 
 
 def _local_ids(state_dir: Path, application: str, *, but: set[str]) -> set[str]:

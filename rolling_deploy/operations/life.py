@@ -138,7 +138,7 @@ def begin(desk: Desk, site: Site, hand: InHand, opened: Opened) -> Run:
     facts: list[Fact] = [opened]
     if desk.off:
         facts.append(DeclaredOff(desk.off, opened.by))
-    return _drive(desk, site, token, Chain(), {}, facts)
+    return _drive(desk, site, token, hand, Chain(), facts)
 
 
 def go_on(desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact]) -> Run:
@@ -150,7 +150,7 @@ def go_on(desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact]) -> Run:
     facts: list[Fact] = [TakenOver(f"{who()} on {machine()}", lost=not hand.is_local)]
     if desk.off != record.off:
         facts.append(DeclaredOff(desk.off, f"{who()} on {machine()}"))
-    return _drive(desk, site, token, hand.chain, dict(hand.known), [*facts, *answers])
+    return _drive(desk, site, token, hand, hand.chain, [*facts, *answers])
 
 
 def _holder_id() -> str:
@@ -162,19 +162,19 @@ def _drive(  # the six things a life of a rollout consists of
     desk: Desk,
     site: Site,
     token: FenceToken,
+    hand: InHand,
     chain: Chain,
-    known: dict[str, int],
     facts: Sequence[Fact],
 ) -> Run:
     holder = Holder(who(), machine(), ci_job(), now_ms(), token.rollout, desk.reason)
-    hold(site.places, token, holder)
+    hold(site.places, token, holder, dead=hand.dead)
     heart = Heart(site.places, token.holder)
     heart.start()
     file = RecordFile(desk.state_dir, desk.inventory.application, token.rollout)
     journal = RecordJournal(file, site.places, token, WallClock(), chain)
     machines = FleetMachines(site)
     try:
-        journal.begin(known)
+        journal.begin(hand.known if chain.entries else {})
         runner = Runner(machines, journal, WallClock(), desk.reporter, token, desk.stop)
         runner.open(facts)
         record, end = runner.run()

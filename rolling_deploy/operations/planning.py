@@ -215,7 +215,7 @@ def _expected(entries: Sequence[Entry], backends: int, opened: Opened) -> tuple[
             case _:
                 pass
     if not took:
-        return None, ""
+        return None, "not known before the first rollout of this application"
     took.sort()
     median = took[len(took) // 2]
     return (

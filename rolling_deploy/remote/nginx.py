@@ -111,7 +111,7 @@ class Nginx:
             return Unreachable(reply.detail)
         return look_from(reply, self._inspect)
 
-    def apply(  # noqa: PLR0913 # each is a separate promise of the step
+    def apply(
         self,
         text: bytes,
         *,
@@ -196,9 +196,7 @@ class Nginx:
             return False, reply.detail
         return reply.one("status") == "0", reply.one("said").strip()
 
-    def _change(
-        self, script: str, words: Sequence[str], token: FenceToken, stdin: bytes
-    ) -> Result:
+    def _change(self, script: str, words: Sequence[str], token: FenceToken, stdin: bytes) -> Result:
         began = monotonic()
         limit_ms = LOOK_LIMIT_MS + 2 * COMMAND_LIMIT_MS + self.settings.prove_limit_ms
         carried = [str(token.epoch), token.holder, *words]

@@ -167,10 +167,15 @@ def append_copy(  # one round trip carries all of it
     )
 
 
-def hold(places: Mapping[str, Place], token: FenceToken, holder: Holder) -> dict[str, str]:
+def hold(
+    places: Mapping[str, Place], token: FenceToken, holder: Holder, *, dead: str = ""
+) -> dict[str, str]:
     """Take the lock and raise the fence on every load balancer that can be reached.
 
     Returns why the others could not be asked, by name.
+
+    Args:
+        dead: a holder that is known to have ended, though its last heartbeat is young.
 
     Raises:
         RolloutHeld: a living holder has it, or somebody was faster.
@@ -178,7 +183,7 @@ def hold(places: Mapping[str, Place], token: FenceToken, holder: Holder) -> dict
     failures: dict[str, str] = {}
     for name in sorted(places):
         place = places[name]
-        arguments = [*fence_arguments(place.state_dir, token), str(EXPIRY_S), token.rollout]
+        arguments = [*fence_arguments(place.state_dir, token), str(EXPIRY_S), token.rollout, dead]
         reply = run_script(
             place.connection, "record_hold", arguments, stdin=holder.to_json(), limit_ms=LIMIT_MS
         )

@@ -77,8 +77,8 @@ def plan_lines(plan: PlanView) -> list[str]:
         lines += ["", "steps", *step_lines(plan.moves, plan.release)]
         counts = ", ".join(f"{name}: {count}" for name, count in sorted(plan.reloads.items()))
         lines += ["", f"reloads  {counts}"]
-        if plan.expected_ms is not None:
-            lines.append(f"expected time  {duration(plan.expected_ms)}, {plan.expected_from}")
+        known = f"{duration(plan.expected_ms)}, " if plan.expected_ms is not None else ""
+        lines.append(f"expected time  {known}{plan.expected_from}")
     for title, diff in plan.diffs:
         lines += ["", title, *(f"  {line}" for line in diff)]
     for title, texts in (
@@ -138,15 +138,13 @@ def step_lines(moves: Sequence[Move], release: str) -> list[str]:
 
 def plan_object(plan: PlanView) -> dict[str, Any]:
     """Answers the plan as one JSON object."""
-    steps = []
-    for move in plan.moves:
-        if isinstance(move, Act):
-            steps.append([to_plain(step) for step in move.steps])
-    checks = []
-    for check in plan.checks:
-        plain = to_plain(check)
-        plain.pop("type")
-        checks.append(plain)
+    steps = [
+        [to_plain(step) for step in move.steps] for move in plan.moves if isinstance(move, Act)
+    ]
+    checks = [
+        {"subject": c.subject, "name": c.name, "verdict": c.verdict.value, "detail": c.detail}
+        for c in plan.checks
+    ]
     return {
         "application": plan.application,
         "release": plan.release,

@@ -1,4 +1,4 @@
-"""The report at the end of a run: what became of every backend, counts, and what was not checked."""
+"""The report at the end of a run: what became of every backend, and what was not checked."""
 
 from __future__ import annotations
 

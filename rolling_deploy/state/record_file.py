@@ -67,6 +67,23 @@ class RecordFile:
                 next_step="rolling-deploy status",
             ) from None
 
+    def is_held_elsewhere(self) -> bool:
+        """Answers whether a living process on this machine works on this rollout.
+
+        The kernel gives the lock up with the process, so this is never stale.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     def put(self, lines: Sequence[bytes], at: int) -> None:
         """Write lines at byte `at`, the end of what is valid, and sync them to the disk.
 

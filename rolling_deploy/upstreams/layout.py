@@ -176,9 +176,9 @@ def _entry_from_json(plain: Mapping[str, Any]) -> Entry:
 
 def text_of(entry: Entry) -> str:
     """Answers the entry as one line of a configuration file, without indentation."""
+    if isinstance(entry, Comment):
+        return entry.text
     match entry:
-        case Comment():
-            return entry.text
         case Directive():
             text = f"{entry.text};"
         case ServerLine():

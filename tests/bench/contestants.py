@@ -147,7 +147,7 @@ def tool_waits(fleet: BenchFleet, output: Path, watch: DrainWatch) -> tuple[int,
     out_at: int | None = None
     steps: dict[int, str] = {}
     for event in events:
-        fact, at = event.get("fact", {}), event["at_ms"]
+        fact, at = event.get("fact", {}), event.get("at_ms", 0)
         kind = event["event"]
         began_ms = began_ms or (at if kind == "claimed" else 0)
         ended_ms = at if kind == "closed" else ended_ms

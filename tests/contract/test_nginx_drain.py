@@ -24,6 +24,7 @@ from tests.nginx_machine import (  # noqa: F401 # `machine` is a fixture
     is_alive,
     looked,
     machine,
+    pause,
     token,
     until,
 )
@@ -82,7 +83,7 @@ def test_waiting_returns_as_soon_as_the_last_earlier_worker_is_gone(
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    time.sleep(0.5)
+    pause(0.5)
     assert not ended
     machine.end_upload(upload)
     upload.close()
@@ -123,7 +124,7 @@ def test_a_wait_ends_with_its_channel(machine: NginxMachine) -> None:
     waiter = threading.Thread(target=lambda: machine.nginx(connection).wait_drained(60_000))
     waiter.start()
     until(lambda: connection.commands == 1)
-    time.sleep(0.3)
+    pause(0.3)
     connection.close()
     waiter.join(10)
     assert not waiter.is_alive()
@@ -181,7 +182,11 @@ def test_the_workers_of_a_binary_upgrade_count_even_when_others_are_ignored(
     machine.publish("g1")
     old = machine.master
     os.kill(old, signal.SIGUSR2)
-    until(lambda: machine.pid_file.exists() and machine.pid_file.read_text().strip() not in ("", str(old)))
+    until(
+        lambda: (
+            machine.pid_file.exists() and machine.pid_file.read_text().strip() not in ("", str(old))
+        )
+    )
     machine.master = int(machine.pid_file.read_text())
     try:
         until(lambda: len(machine.workers()) == WORKERS)
@@ -199,7 +204,9 @@ def test_the_workers_of_a_binary_upgrade_count_even_when_others_are_ignored(
 def test_orphaned_workers_are_never_forgotten(machine: NginxMachine) -> None:
     """A killed master leaves its workers serving; a new one on the port pretends all is well."""
     config = machine.config.read_text()
-    machine.config.write_text(config.replace(str(machine.front_port), f"{machine.front_port} reuseport"))
+    machine.config.write_text(
+        config.replace(str(machine.front_port), f"{machine.front_port} reuseport")
+    )
     machine.reload()
     orphans = machine.workers(retiring=False)
     os.kill(machine.master, signal.SIGKILL)
@@ -234,7 +241,9 @@ def test_two_masters_that_both_could_be_meant_are_not_chosen_from(machine: Nginx
         result = machine.publish("g1", nginx=nginx)
         assert result.outcome is Outcome.REFUSED
         assert "several nginx masters run" in result.detail
-        chosen = machine.publish("g1", nginx=machine.nginx(config="", pid_file=str(machine.pid_file)))
+        chosen = machine.publish(
+            "g1", nginx=machine.nginx(config="", pid_file=str(machine.pid_file))
+        )
         assert chosen.outcome is Outcome.DONE, chosen
 
 
@@ -299,7 +308,7 @@ class HidingConnection(LocalConnection):
 def has_own_proc_mounts() -> bool:
     """Since Linux 5.8 every mount of /proc has options of its own."""
     release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return bool(release) and (int(release[1]), int(release[2])) >= (5, 8)
+    return release is not None and (int(release[1]), int(release[2])) >= (5, 8)
 
 
 @pytest.mark.skipif(

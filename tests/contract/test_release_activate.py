@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from pathlib import Path
 
@@ -325,9 +326,11 @@ def test_a_second_activation_does_not_run_beside_the_first(app: AppBackend) -> N
 def test_two_backends_on_one_machine_do_not_touch_each_other(
     tmp_path: Path, archives: Path
 ) -> None:
+    # One name is the beginning of the other; both are this test's own on this machine.
+    name = f"app-{secrets.token_hex(4)}-1"
     with (
-        running_app(tmp_path / "app1", archives) as one,
-        running_app(tmp_path / "app10", archives) as ten,
+        running_app(tmp_path / name, archives) as one,
+        running_app(tmp_path / f"{name}0", archives) as ten,
     ):
         strategies = [each.strategy(process=f"--name {each.root.name}") for each in (one, ten)]
         results: list[Result] = []
@@ -339,6 +342,7 @@ def test_two_backends_on_one_machine_do_not_touch_each_other(
 
         ten_before = ten.pids()
         upgrade(0, "2")
+        assert results[0].outcome is Outcome.DONE, results[0].detail
         wait_for_version(one.port, "2")
         assert ten.pids() == ten_before
         threads = [threading.Thread(target=upgrade, args=(at, "3")) for at in (0, 1)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rolling_deploy.rollout.decide import Act, Finish, Note, interest
+from rolling_deploy.rollout.decide import Act, Finish, Halt, Note, interest
 from rolling_deploy.rollout.fold import advance, fold
 from rolling_deploy.rollout.forecast import forecast
 from rolling_deploy.rollout.journal import Claimed, Intended, Proved, Released, read_chain
@@ -80,6 +82,10 @@ def _is_same(step: Step) -> object:
     return Unadopt(step.load_balancer, "") if isinstance(step, Unadopt) else step
 
 
+def _bare(fact: Claimed | Proved | Released) -> Claimed | Proved | Released:
+    return replace(fact, detail="") if isinstance(fact, Proved) else fact
+
+
 @given(world=fleets())
 def test_the_forecast_is_what_a_run_without_trouble_then_does(world: World) -> None:
     """Step for step, from the opened record and the first look."""
@@ -102,9 +108,13 @@ def test_the_forecast_is_what_a_run_without_trouble_then_does(world: World) -> N
     notes = [fact for move in told.moves if isinstance(move, Note) for fact in move.facts]
     kinds = (Claimed, Proved, Released)
     written = [entry.fact for entry in entries]
-    assert [f for f in notes if isinstance(f, kinds)] == [
-        f for f in written if isinstance(f, kinds)
+    # Whether a version source answers is seen only where it was asked, so not the `detail`.
+    assert [_bare(f) for f in notes if isinstance(f, kinds)] == [
+        _bare(f) for f in written if isinstance(f, kinds)
     ]
-    assert isinstance(told.moves[-1], Finish)
-    assert told.moves[-1].closed == end
+    match told.moves[-1]:  # an upstream of one backend halts half way, and the plan says so
+        case Finish(closed=planned_end) | Halt(halted=planned_end):
+            assert planned_end == end
+        case other:
+            raise AssertionError(other)
     assert sum(told.reloads.values()) == sum(lb.reloads for lb in world.balancers.values())
