@@ -165,6 +165,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
 PrintMotd no
+# A machine of its own would not read this user's shell start-up files at every command either.
+SetEnv HOME={machine.directory}
 """
 
 

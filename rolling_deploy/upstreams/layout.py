@@ -178,12 +178,11 @@ def text_of(entry: Entry) -> str:
     """Answers the entry as one line of a configuration file, without indentation."""
     if isinstance(entry, Comment):
         return entry.text
-    match entry:
-        case Directive():
-            text = f"{entry.text};"
-        case ServerLine():
-            flags = ("down",) if entry.is_down else ()
-            text = " ".join(("server", entry.address, *entry.parameters, *flags)) + ";"
+    if isinstance(entry, Directive):
+        text = f"{entry.text};"
+    else:
+        flags = ("down",) if entry.is_down else ()
+        text = " ".join(("server", entry.address, *entry.parameters, *flags)) + ";"
     return f"{text} {entry.comment}" if entry.comment else text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from rolling_deploy.demo.fleet import DemoFleet
 from rolling_deploy.demo.fleet_files import Balancer
 
-CHANNEL = "server_input_channel_open: ctype"
+CHANNEL = ": ctype "
 LOGGED = "\nLogVerbose serverloop.c:server_input_channel_open():*\n"
 """One line for each channel, forwarded connections included; all else as by default."""
 WATCH_S = 0.02
