@@ -23,6 +23,7 @@ from rolling_deploy.rollout.journal import (
     Purpose,
     Redirected,
     Released,
+    read_chain,
 )
 from rolling_deploy.rollout.step import Activate, Goal
 from tests.fake_backend import artifact_of
@@ -42,7 +43,6 @@ class Audit:
     is_forced: bool = False
     decisions: int = 0
     skipped: frozenset[str] = frozenset()
-    intents: Counter[tuple[str, Goal]] = field(default_factory=Counter)
     stops: Counter[tuple[str, Goal]] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -129,13 +129,19 @@ class Audit:
                     self.skipped |= set(fact.skip)
                 case Redirected():
                     self.decisions += 1
-                case Intended(Activate() as step):
-                    self.intents[(step.backend, step.goal)] += 1
-                    self._check_attempts(self.intents, "intended")
+                case Intended(Activate()):
+                    self._check_attempts(self._intended(), "intended")
                 case Closed() as fact:
                     self._check_closed(fact)
                 case _:
                     pass
+
+    def _intended(self) -> Counter[tuple[str, Goal]]:
+        """Answers the intents on a load balancer's copy: the others were never acted on."""
+        copies = [lb.copy for lb in self.world.balancers.values()]
+        chain = read_chain(b"".join(max(copies, key=len)), "copy")
+        steps = [e.fact.step for e in chain.entries if isinstance(e.fact, Intended)]
+        return Counter((s.backend, s.goal) for s in steps if isinstance(s, Activate))
 
     def _check_attempts(self, counts: Counter[tuple[str, Goal]], what: str) -> None:
         if self.opened is None:

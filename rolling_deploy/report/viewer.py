@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rolling_deploy.errors import InputWrong, RollingDeployError
-from rolling_deploy.ports import Event, Reporter
+from rolling_deploy.ports import Checked, Event, Reporter, Said
 from rolling_deploy.report.json_lines import JsonReporter, one_line
-from rolling_deploy.report.plain import PlainReporter, github_reporter, gitlab_reporter, printable
+from rolling_deploy.report.plain import (
+    PlainReporter,
+    at_of,
+    github_reporter,
+    gitlab_reporter,
+    printable,
+)
 from rolling_deploy.report.summary import summary_lines, summary_object
 from rolling_deploy.rollout.journal import Entry, Record
+from rolling_deploy.rollout.observed import Verdict
 
 
 class Closable(Reporter, Protocol):
@@ -28,9 +35,17 @@ class Viewer:
     def __init__(self, kind: str, view: Closable) -> None:
         self.kind = kind
         self._view = view
+        self._checks_ok = 0
 
     def event(self, event: Event) -> None:
-        """Show that something happened."""
+        """Show that something happened. Checks that are fine are counted, `plan` shows them."""
+        if self.kind != "json":
+            if isinstance(event, Checked) and event.check.verdict is Verdict.OK:
+                self._checks_ok += 1
+                return
+            if self._checks_ok and not isinstance(event, Checked):
+                self._view.event(Said(at_of(event), f"{self._checks_ok} checks ok"))
+                self._checks_ok = 0
         self._view.event(event)
 
     def pause(self) -> None:

@@ -39,13 +39,15 @@ class Assassin:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, folder / "calls"
+        wc = shutil.which("wc")
         for name in CHANGING:
             real = shutil.which(name)
             assert real, name
             stand_in = folder / name
+            # Two of them may run at the same time, and each number is to be counted once.
+            counted = f"flock 7; printf x >&7; /usr/bin/env -i {wc} -c < {self.calls}"
             stand_in.write_text(
-                f"#!/bin/sh\nprintf x >> {self.calls}\n"
-                f"size=$(/usr/bin/env -i {shutil.which('wc')} -c < {self.calls})\n"
+                f"#!/bin/sh\nsize=$( ({counted}) 7>>{self.calls})\n"
                 f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n'
             )
             stand_in.chmod(0o755)
