@@ -129,19 +129,18 @@ class Audit:
                     self.skipped |= set(fact.skip)
                 case Redirected():
                     self.decisions += 1
-                case Intended(Activate()):
-                    self._check_attempts(self._intended(), "intended")
                 case Closed() as fact:
                     self._check_closed(fact)
                 case _:
                     pass
 
-    def _intended(self) -> Counter[tuple[str, Goal]]:
-        """Answers the intents on a load balancer's copy: the others were never acted on."""
+    def check_intents(self) -> None:
+        """Count the intents on a load balancer's copy: the others were never acted on."""
         copies = [lb.copy for lb in self.world.balancers.values()]
         chain = read_chain(b"".join(max(copies, key=len)), "copy")
         steps = [e.fact.step for e in chain.entries if isinstance(e.fact, Intended)]
-        return Counter((s.backend, s.goal) for s in steps if isinstance(s, Activate))
+        counts = Counter((s.backend, s.goal) for s in steps if isinstance(s, Activate))
+        self._check_attempts(counts, "intended")
 
     def _check_attempts(self, counts: Counter[tuple[str, Goal]], what: str) -> None:
         if self.opened is None:

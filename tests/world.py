@@ -126,6 +126,7 @@ class World:
 
     def assert_promises_kept(self) -> None:
         """Fail with every promise that was broken and what led to it."""
+        self.audit.check_intents()
         facts = [event.entry for event in self.events if isinstance(event, Written)]
         told = [f"{entry.at_ms} {entry.fact!r:.300}" for entry in facts]
         log = ["--", *self.audit.log, "--", *(f"{port} {label}" for port, label in self.calls)]

@@ -183,7 +183,7 @@ def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
         modules,
         users[0] if users else None,
         WORKDIR,
-        compiled_out(facts.version),
+        compiled_out(facts.built_without),
         defined_variables(dump),
     )
     passed, said = site.nginx[name].pretest(config)

@@ -31,6 +31,7 @@ class NginxFacts:
 
     Attributes:
         version: `nginx/1.22.1`; empty when no master was found.
+        built_without: the program's `--without-…` build options.
         master: pid, 0 when none was found; then `no_master` says why.
         started: the master's start, in clock ticks since the machine's.
         exe: path of the running program; empty when it cannot be read without root.
@@ -57,6 +58,7 @@ class NginxFacts:
     """
 
     version: str
+    built_without: str
     master: int
     no_master: str
     started: int
@@ -104,6 +106,7 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
     named = one("pid_named")
     return NginxFacts(
         version=one("version"),
+        built_without=one("built_without"),
         master=int(one("master", "0")),
         no_master=one("no_master"),
         started=int(one("started", "0")),

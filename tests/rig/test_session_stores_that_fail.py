@@ -42,7 +42,7 @@ class Stores:
         self.rig = rig
         self.pids: list[int] = []
 
-    def start(self, *options: str) -> Store:
+    def start(self, *options: str, says: bytes = b"+PONG") -> Store:
         fleet = self.rig.fleet
         port = fleet._ports.take()
         folder = fleet.directory / "redis"
@@ -50,7 +50,7 @@ class Stores:
         argv += ["--save", "", "--dir", str(folder), *options]
         pid = fleet.keeper.start(argv, log=folder / f"redis-{port}.log")
         self.pids.append(pid)
-        readiness.wait_for("redis", port, b"PING\r\n", b"", START_LIMIT_S)
+        readiness.wait_for("redis", port, b"PING\r\n", says, START_LIMIT_S)
         return Store(port, pid)
 
 
@@ -77,7 +77,7 @@ def read_only(stores: Stores) -> tuple[Store, str, str]:
 
 
 def locked(stores: Stores) -> tuple[Store, str, str]:
-    store = stores.start("--requirepass", "right")
+    store = stores.start("--requirepass", "right", says=b"-NOAUTH")
     stores.rig.environment[PASSWORD] = "wrong"
     return store, f"\n  password_env: {PASSWORD}", "password"
 

@@ -139,6 +139,8 @@ check_sudo
 if u_name=$(systemd_unit); then say systemd "$u_name"; fi
 m_version=$("$m_exe" -v 2>&1 </dev/null)
 say version "${m_version#nginx version: }"
+# Needed to test a configuration of our own: it may only name what this program has.
+say built_without "$("$m_exe" -V 2>&1 </dev/null | tr ' ' '\n' | grep '^--without-' | tr '\n' ' ')"
 say started "$m_start"
 say_binary
 say config "$m_config"
