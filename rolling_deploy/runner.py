@@ -33,6 +33,7 @@ from rolling_deploy.rollout.decide import (
     wanted_out,
 )
 from rolling_deploy.rollout.fold import advance, fold, step_key
+from rolling_deploy.rollout.forecast import ahead
 from rolling_deploy.rollout.journal import (
     Closed,
     Ended,
@@ -128,7 +129,7 @@ class Runner:
         seen, asked = self._look(record)
         for _ in range(TURNS_MAX):
             # What was noted may ask for more than was looked at; then look again first.
-            if interest(record) != asked:
+            if not asked.covers(interest(record)):
                 seen, asked = self._look(record)
             self._leave_if_asked(record)
             move = decide(record, seen)
@@ -137,8 +138,9 @@ class Runner:
                     record = self._write(record, move.facts)
                 case Act():
                     check(record, seen, move.steps)
-                    record = self._act(record, move.steps)
-                    seen, asked = self._look(record)
+                    record, is_anything_done = self._act(record, move.steps)
+                    if is_anything_done:
+                        seen, asked = self._look(record)
                 case Wait():
                     self._wait(move, record)
                     seen, asked = self._look(record)
@@ -153,7 +155,7 @@ class Runner:
         raise InvariantBroken(f"no end after {TURNS_MAX} turns")
 
     def _look(self, record: Record) -> tuple[Seen, Interest]:
-        asked = interest(record)
+        asked = ahead(record)
         return self._in_thread(lambda: self.machines.look(asked), record), asked
 
     def _write(
@@ -168,24 +170,28 @@ class Runner:
         self.reporter.event(Written(entry, record))
         return record
 
-    def _act(self, record: Record, steps: tuple[Step, ...]) -> Record:
+    def _act(self, record: Record, steps: tuple[Step, ...]) -> tuple[Record, bool]:
         """Persist every intent, then do the steps at the same time, each on its own machine.
 
         Outcomes are written as they come, so that a death in between leaves in doubt only what
-        really is.
+        really is. Answers also whether anything was done: a step that is not configured leaves
+        what was seen as it was.
         """
         tried = record.attempts
         facts = [Intended(s, tried.get(step_key(s, record.claims), 0) + 1) for s in steps]
         entries = self.journal.append(facts, before_acting=True)
         for entry in entries:
             record = self._advance(record, entry)
-        answers: queue.Queue[tuple[int, Result]] = queue.Queue()
+        answers: queue.Queue[tuple[int, Result | BaseException]] = queue.Queue()
         for entry, step in zip(entries, steps, strict=True):
             self._start(entry.seq, step, record.opened, answers)
-        is_fenced = False
+        is_fenced = is_anything_done = False
         for _ in steps:
             seq, result = self._interruptible(answers, record)
+            if isinstance(result, BaseException):
+                raise result
             is_fenced = is_fenced or result.is_fenced
+            is_anything_done |= result.outcome is not Outcome.NOT_CHECKED
             # After a refusal by the fence the record is no longer ours to write.
             if not is_fenced:
                 record = self._write(record, (Ended(seq, result),))
@@ -196,21 +202,30 @@ class Runner:
                 site="whoever holds it now answers for the site; this run changed nothing more",
                 next_step="rolling-deploy status",
             )
-        return record
+        return record, is_anything_done
 
     def _start(
-        self, seq: int, step: Step, opened: Opened, answers: queue.Queue[tuple[int, Result]]
+        self,
+        seq: int,
+        step: Step,
+        opened: Opened,
+        answers: queue.Queue[tuple[int, Result | BaseException]],
     ) -> None:
         def perform() -> None:
-            began = self.clock.now_ms()
             try:
-                result = self.machines.perform(step, opened, self.token)
-            except Exception as error:  # noqa: BLE001 # a thread must answer; the bug is in the text
-                result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
-            took_ms = result.took_ms or self.clock.now_ms() - began
-            answers.put((seq, replace(result, took_ms=took_ms)))
+                answers.put((seq, self._timed(step, opened)))
+            except BaseException as error:  # noqa: BLE001 # who says nothing is waited for for ever
+                answers.put((seq, error))
 
         self.spawn(perform, machine_of(step))
+
+    def _timed(self, step: Step, opened: Opened) -> Result:
+        began = self.clock.now_ms()
+        try:
+            result = self.machines.perform(step, opened, self.token)
+        except Exception as error:  # noqa: BLE001 # one machine must answer; the bug is in the text
+            result = Result(Outcome.UNKNOWN, f"{type(error).__name__}: {error}")
+        return replace(result, took_ms=result.took_ms or self.clock.now_ms() - began)
 
     def _wait(self, wait: Wait, record: Record) -> None:
         """Wait on the machines, in slices, so that what people do meanwhile is seen too."""
@@ -221,12 +236,12 @@ class Runner:
 
     def _in_thread(self, call: Callable[[], T], record: Record) -> T:
         """Do something slow on a thread, so that a signal is heard while it lasts."""
-        answers: queue.Queue[tuple[T | None, Exception | None]] = queue.Queue()
+        answers: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
 
         def work() -> None:
             try:
                 answers.put((call(), None))
-            except Exception as error:  # noqa: BLE001 # raised again where it is waited for
+            except BaseException as error:  # noqa: BLE001 # raised again where it is waited for
                 answers.put((None, error))
 
         self.spawn(work, "look")

@@ -9,7 +9,8 @@ from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.rollout.journal import Closed, Decided, Fact, Halted, Record
 from rolling_deploy.runner import Runner
 from tests.fake_faults import Crash
-from tests.world import Life, World, live_again
+from tests.fake_life import Life
+from tests.world import World, live_again
 
 
 def inline(work: Callable[[], None], name: str) -> None:

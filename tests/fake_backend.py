@@ -37,7 +37,7 @@ class FakeBackend:
     instead: dict[str, str] = field(default_factory=dict)
     cold_on: set[str] = field(default_factory=set)
     is_version_checked: bool = True
-    fence: Fence = Fence(0, "")
+    fence: Fence = field(default_factory=lambda: Fence(0, ""))
     is_reachable: bool = True
     busy_until_ms: int = 0
     is_connected: bool = False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.rollout.journal import Opened
-from rolling_deploy.rollout.observed import Stamp
+from rolling_deploy.rollout.observed import Fence, Stamp
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,
@@ -43,7 +43,7 @@ def run_command(
     if not machine.is_reachable or fault is Fault.LOST_REQUEST:
         return LOST
     if not isinstance(step, WarmUp | Continuity):
-        if not _takes_token(machine, token):
+        if not raise_fence(machine, token):
             return Result(Outcome.REFUSED, "a higher epoch was seen", is_fenced=True)
         if world.now_ms < machine.busy_until_ms:
             return Result(Outcome.REFUSED, "an earlier command holds the lock")
@@ -59,10 +59,15 @@ def run_command(
     return LOST if fault in (Fault.LOST_ANSWER, Fault.HALF) else result
 
 
-def _takes_token(machine: FakeBackend | FakeLoadBalancer, token: FenceToken) -> bool:
-    from tests.world import raise_fence  # noqa: PLC0415 # the two halves of one fake
-
-    return raise_fence(machine, token)
+def raise_fence(machine: FakeLoadBalancer | FakeBackend, token: FenceToken) -> bool:
+    """Answers whether a machine takes this token; from then on it refuses lower ones."""
+    highest = machine.fence
+    if token.epoch < highest.epoch:
+        return False
+    if token.epoch == highest.epoch and token.holder != highest.holder:
+        return False
+    machine.fence = Fence(token.epoch, token.holder)
+    return True
 
 
 def _goes_on(
@@ -159,7 +164,9 @@ def _activate(
 ) -> Result:
     fake = world.backends[step.backend]
     before = opened.before[step.backend]
-    version = opened.release if step.goal is Goal.RELEASE else (before.artifact or "")[: -len(".war")]
+    version = (
+        opened.release if step.goal is Goal.RELEASE else (before.artifact or "")[: -len(".war")]
+    )
     if step.goal is Goal.RELEASE and artifact_of(version) not in fake.staged:
         return Result(Outcome.FAILED, "the artifact is not staged")
     refused = "" if is_stopped else _stop(world, fake, step)

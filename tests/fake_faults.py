@@ -76,13 +76,18 @@ class Plan:
     by_number: dict[int, Fault] = field(default_factory=dict)
     by_text: list[tuple[str, Fault]] = field(default_factory=list)
 
+    @staticmethod
+    def fits(text: str, call: str) -> bool:
+        """Answers whether a call's label holds the text; `$` is the end of the label."""
+        return f"{call}$".find(text) >= 0
+
     def at(self, number: int, port: str, label: str) -> Fault | None:
         """Answers the fault of this call, if it has one that fits."""
         fault = self.by_number.get(number)
         if fault is not None and fault in FITS[port]:
             return fault
         for text, planned in self.by_text:
-            if text in f"{port} {label}" and planned in FITS[port]:
+            if self.fits(text, f"{port} {label}") and planned in FITS[port]:
                 self.by_text.remove((text, planned))
                 return planned
         return None

@@ -70,7 +70,7 @@ class FakeLoadBalancer:
     retiring: list[Generation] = field(default_factory=list)
     original: FakeFile | None = None
     copy: tuple[bytes, ...] = ()
-    fence: Fence = Fence(0, "")
+    fence: Fence = field(default_factory=lambda: Fence(0, ""))
     is_reachable: bool = True
     has_snapshot: bool = True
     busy_until_ms: int = 0
@@ -101,7 +101,9 @@ class FakeLoadBalancer:
         ends_at_ms = None if drain_ms is None else now_ms + drain_ms
         self.retiring = [*self.living(now_ms), replace(self.current, ends_at_ms=ends_at_ms)]
         stamp = self.file.stamp
-        self.current = Generation(stamp.generation if stamp else None, self.members - self.file.down)
+        self.current = Generation(
+            stamp.generation if stamp else None, self.members - self.file.down
+        )
 
     def look(self, now_ms: int) -> LoadBalancerSeen:
         """Answers what a look sees: no authors, no future."""

@@ -213,7 +213,8 @@ class Command:
             code = self.process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"not over within {LIMIT_S:.0f} s: {' '.join(self.argv)}") from None
+            late = f"not over within {LIMIT_S:.0f} s: {' '.join(self.argv)}"
+            raise AssertionError(late) from None
         for thread in self._threads:
             thread.join(10)
         for stream in (self.process.stdout, self.process.stderr):
@@ -286,18 +287,21 @@ class Rig:
         expected = releases if len(releases) > 1 else releases * len(versions)
         assert versions == list(expected)
         assert all(backend["rotation"] == "in" for backend in seen["backends"])
-        on_disk = [self.fleet.release_of(node.name) for node in self.fleet.nodes]
-        assert [name.partition("@")[0] for name in on_disk] == list(expected)
+        assert [self.release_on(node.name) for node in self.fleet.nodes] == list(expected)
         self.is_well = True
 
     def next_release(self) -> str:
         """Answers a good release that the fleet does not run now."""
-        now = self.fleet.release_of(self.fleet.nodes[0].name)
-        return FIRST_RELEASE if now.startswith(NEXT_RELEASE) else NEXT_RELEASE
+        return FIRST_RELEASE if self.release() == NEXT_RELEASE else NEXT_RELEASE
 
     def release(self) -> str:
         """Answers the release that the fleet runs now."""
-        return self.fleet.release_of(self.fleet.nodes[0].name)
+        return self.release_on(self.fleet.nodes[0].name)
+
+    def release_on(self, backend: str) -> str:
+        """Answers the release that a backend's `current` link leads to, as its own file says."""
+        current = self.fleet.node(backend).root / "current"
+        return (current / "VERSION").read_text(encoding="utf-8").strip()
 
     def inventory(self, name: str, *changes: tuple[str, str]) -> Path:
         """Write the fleet's inventory with texts replaced, beside it; answers its path."""
@@ -310,9 +314,7 @@ class Rig:
         return path
 
     @contextmanager
-    def users(
-        self, shape: LoadShape = USERS, urls: Sequence[str] | None = None
-    ) -> Iterator[Load]:
+    def users(self, shape: LoadShape = USERS, urls: Sequence[str] | None = None) -> Iterator[Load]:
         """Let people use the site meanwhile; afterwards none of them may have noticed anything."""
         load = Load(urls or self.fleet.urls, shape)
         load.start()

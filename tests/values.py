@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from rolling_deploy.rollout.decide import Move, Note
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.journal import (
@@ -148,3 +149,18 @@ def seen(
 ) -> Seen:
     """Answers a look; backends not named run r1 and are well."""
     return Seen(now_ms, balancers, {**{name: runs("r1") for name in APPS}, **(backends or {})})
+
+
+FIRST = opened()
+BOTH = {"lb1": published("app1"), "lb2": published("app1")}
+FOUND = {"lb1": found(), "lb2": found()}
+FAILED = Result(Outcome.FAILED, "exit 1")
+REFUSED = Result(Outcome.REFUSED, "somebody is connected")
+UNKNOWN = Result(Outcome.UNKNOWN, "connection lost")
+GOOD = {"app1": runs("r2")}
+
+
+def facts_of(move: Move) -> tuple[object, ...]:
+    """Answers the facts of a note, and fails for anything else."""
+    assert isinstance(move, Note), move
+    return move.facts

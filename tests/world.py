@@ -1,50 +1,37 @@
-"""A fake world with god's-eye truth, and the operator's lives in it.
+"""A fake world with god's-eye truth, and how a rollout is opened and taken over in it.
 
-`World` is the truth; `Life` is one operator process and implements every port over it. A life
+`World` is the truth; a `Life` is one operator process and implements every port over it. A life
 that crashed is inert: whatever it still tries raises `Crash` and changes nothing. Time is
 simulated and only passes at port calls, so that a rollout of minutes runs in milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
+from rolling_deploy.errors import RecordWrong
 from rolling_deploy.ports import Event, FenceToken, Written
-from rolling_deploy.rollout.decide import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.journal import (
     FORMAT,
     Before,
     Chain,
-    Entry,
-    Fact,
-    Intended,
     Opened,
     Purpose,
     TakenOver,
     agree,
-    encode,
-    entries_after,
     read_chain,
 )
 from rolling_deploy.rollout.observed import (
-    BackendSeen,
     Check,
     Fence,
-    Interest,
-    LoadBalancerSeen,
-    Seen,
     Stamp,
-    Unreachable,
 )
-from rolling_deploy.rollout.step import Result, Step
 from tests.fake_audit import Audit
 from tests.fake_backend import FakeBackend, artifact_of
-from tests.fake_commands import run_command
-from tests.fake_faults import Crash, Fault, Plan
+from tests.fake_faults import Plan
+from tests.fake_life import Life
 from tests.fake_load_balancer import (
     ORIGINAL,
     US,
@@ -55,7 +42,6 @@ from tests.fake_load_balancer import (
 )
 
 APPLICATION = "shop"
-SILENCE = Unreachable("no route to host")
 
 
 @dataclass(repr=False)
@@ -71,7 +57,9 @@ class World:
     disks: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
     later: list[tuple[int, Callable[[], object]]] = field(default_factory=list)
     hands: dict[int, Callable[[World], None]] = field(default_factory=dict)
-    """What people do right before the n-th port call."""
+    """What happens right before the n-th port call."""
+    hands_at: list[tuple[str, Callable[[World], None]]] = field(default_factory=list)
+    """What happens right before the first port call whose label holds a text."""
     store: tuple[Check, ...] = ()
     events: list[Event] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
@@ -94,7 +82,7 @@ class World:
         drains = {lb.name: (lb.drains_ms, lb.has_snapshot) for lb in self.balancers.values()}
         return f"World({self.picture()}\n{frozen}\n{odd}\n{drains}\n{self.plan}\n{self.hands})"
 
-    def _repr_pretty_(self, printer: object, cycle: bool) -> None:  # noqa: FBT001 # IPython's name
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:  # IPython's name
         """Hypothesis would print every field otherwise."""
         del cycle
         printer.text(repr(self))  # type: ignore[attr-defined] # its printer is not public
@@ -138,7 +126,9 @@ class World:
         least = opened.policy.serving_min if opened else 1
         for lb in self.audit.counting():
             for upstream, count in self.serving(lb).items():
-                assert count >= least, f"{lb.name} {upstream}: {count}\n" + "\n".join(self.audit.log)
+                assert count >= least, f"{lb.name} {upstream}: {count}\n" + "\n".join(
+                    self.audit.log
+                )
 
     def picture(self) -> str:
         """Answers the truth in one line, for stories and failures."""
@@ -151,196 +141,6 @@ class World:
             retiring = f" +{old} retiring" if old else ""
             texts.append(f"{lb.name} -> {','.join(sorted(lb.current.up))}{retiring}")
         return "; ".join(texts)
-
-
-@dataclass(repr=False)
-class Life:
-    """One operator process, from its start to its end or its death: all four ports."""
-
-    world: World
-    machine: str
-    token: FenceToken
-    chain: Chain
-    is_dead: bool = False
-    last_hash: str = ""
-    known: list[Entry] = field(default_factory=list)
-    lines: tuple[bytes, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.known = list(self.chain.entries)
-        self.lines = self.chain.lines
-        self.last_hash = self.chain.last_hash
-        self.world.lives.append(self)
-
-    def _call(self, port: str, label: str) -> Fault | None:
-        if self.is_dead:
-            raise Crash(label)
-        world = self.world
-        world.calls.append((port, label))
-        number = len(world.calls)
-        if number in world.hands:
-            world.hands[number](world)
-        world.pass_time(1)
-        fault = world.plan.at(number, port, label)
-        if fault is Fault.CRASH_BEFORE:
-            self._die(label)
-        return fault
-
-    def _die(self, label: str) -> None:
-        self.is_dead = True
-        raise Crash(label)
-
-    # --- Clock and Reporter
-
-    def now_ms(self) -> int:
-        """Answers the simulated time."""
-        if self.is_dead:
-            raise Crash("clock")
-        return self.world.now_ms
-
-    def event(self, event: Event) -> None:
-        """Keep what was said."""
-        if self.is_dead:
-            raise Crash("reporter")
-        self.world.events.append(event)
-
-    # --- Machines
-
-    def look(self, interest: Interest) -> Seen:
-        """Answers the truth, as far as it can be seen and was asked for."""
-        fault = self._call("look", "")
-        world, now_ms = self.world, self.world.now_ms
-        asked = sorted(interest.load_balancers)
-        cut = set(asked) if fault is Fault.NOTHING_REACHABLE else set()
-        if fault is Fault.BALANCER_UNREACHABLE and asked:
-            cut = {asked[len(world.calls) % len(asked)]}
-        no_backends = fault in (Fault.NOTHING_REACHABLE, Fault.BACKENDS_UNREACHABLE)
-        balancers: dict[str, LoadBalancerSeen | Unreachable] = {
-            name: world.balancers[name].look(now_ms)
-            if world.balancers[name].is_reachable and name not in cut
-            else SILENCE
-            for name in asked
-        }
-        with_health = interest.alive | set(interest.ready)
-        backends: dict[str, BackendSeen | Unreachable] = {
-            name: world.backends[name].look(now_ms, with_health=name in with_health)
-            if world.backends[name].is_reachable and not no_backends
-            else SILENCE
-            for name in sorted(with_health | interest.backends)
-        }
-        if fault is Fault.CRASH_AFTER:
-            self._die("look")
-        return Seen(now_ms, balancers, backends, world.store if interest.store else None)
-
-    def wait(self, condition: Condition, limit_ms: int) -> None:
-        """Let time pass until the condition holds, or to the limit."""
-        fault = self._call("wait", type(condition).__name__.lower())
-        world = self.world
-        until_ms = world.now_ms + limit_ms
-        while fault is not Fault.RETURNS_EARLY and not self._holds(condition):
-            change_ms = world.next_change_ms()
-            if change_ms is None or change_ms >= until_ms:
-                world.pass_time(until_ms - world.now_ms)
-                break
-            world.pass_time(change_ms - world.now_ms)
-        if fault is Fault.CRASH_AFTER:
-            self._die("wait")
-
-    def _holds(self, condition: Condition) -> bool:
-        world, now_ms = self.world, self.world.now_ms
-        match condition:
-            case Free():
-                every = [*world.backends.values(), *world.balancers.values()]
-                return all(m.busy_until_ms <= now_ms for m in every if m.name in condition.machines)
-            case Drained():
-                lbs = [world.balancers[name] for name in condition.load_balancers]
-                return all(lb.look(now_ms).earlier_workers == 0 for lb in lbs)
-            case Ready():
-                return all(
-                    world.backends[name].is_healthy(now_ms)
-                    and version in (None, world.backends[name].version)
-                    for name, version in condition.backends.items()
-                )
-
-    def perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
-        """Do a step on its machine, or what the fault makes of it."""
-        label = step_key(step, 0)
-        fault = self._call("perform", label)
-        result = run_command(self.world, step, opened, token, fault)
-        if fault in (Fault.CRASH_AFTER, Fault.CRASH_HALF, Fault.CRASH_LATER):
-            self._die(label)
-        return result
-
-    # --- Journal
-
-    def entries(self) -> Sequence[Entry]:
-        """Answers what was read at the start of this life and written since."""
-        if self.is_dead:
-            raise Crash("entries")
-        return tuple(self.known)
-
-    def append(self, facts: Sequence[Fact], *, before_acting: bool) -> Sequence[Entry]:
-        """Write to this machine's disk, and to the load balancers when something is to be done."""
-        label = " ".join(_name(fact) for fact in facts)
-        fault = self._call("append", label)
-        if fault is Fault.DISK_FULL:
-            raise RecordWrong("the local record did not take the next entries: disk full")
-        entries = entries_after(
-            self.known,
-            facts,
-            at_ms=self.world.now_ms,
-            epoch=self.token.epoch,
-            holder=self.token.holder,
-        )
-        for entry in entries:
-            line, self.last_hash = encode(entry, self.last_hash)
-            self.lines = (*self.lines, line)
-        if fault is Fault.CRASH_TORN:
-            whole = self.lines[: -len(entries)]
-            self.world.disks[self.machine] = (*whole, self.lines[len(whole)][:40])
-            self._die(label)
-        self.world.disks[self.machine] = self.lines
-        self.world.audit.facts(entries)
-        if fault is Fault.CRASH_UNCOPIED:
-            self._die(label)
-        if before_acting:
-            self._copy(is_cut=fault is Fault.NO_COPY)
-        self.known += entries
-        if fault is Fault.CRASH_AFTER:
-            self._die(label)
-        return entries
-
-    def _copy(self, *, is_cut: bool) -> None:
-        """Give every load balancer within reach all lines; one of them must take them."""
-        holders = 0
-        for lb in self.world.balancers.values():
-            if is_cut or not lb.is_reachable:
-                continue
-            if not raise_fence(lb, self.token):
-                raise RolloutHeld("somebody else has taken this rollout over", where=lb.name)
-            if self.lines[: len(lb.copy)] != lb.copy:
-                raise RecordWrong("the copies of the record differ", where=lb.name)
-            lb.copy = self.lines
-            holders += 1
-        if not holders:
-            raise RolloutHalted("no load balancer took the record; nothing is acted on")
-
-
-def _name(fact: Fact) -> str:
-    if isinstance(fact, Intended):
-        return f"Intended({step_key(fact.step, 0)})"
-    return type(fact).__name__
-
-
-def raise_fence(machine: FakeLoadBalancer | FakeBackend, token: FenceToken) -> bool:
-    """Answers whether a machine takes this token; from then on it refuses lower ones."""
-    highest = machine.fence
-    if token.epoch < highest.epoch:
-        return False
-    if token.epoch == highest.epoch and token.holder != highest.holder:
-        return False
-    machine.fence = Fence(token.epoch, token.holder)
-    return True
 
 
 def make_world(
@@ -428,7 +228,9 @@ def live_again(world: World, machine: str = "laptop") -> Life:
         RecordWrong: the local record and the copies differ.
         RolloutHalted: no load balancer could be given the record.
     """
-    chains = {n: read_chain(b"".join(lb.copy), n) for n, lb in world.balancers.items() if lb.is_reachable}
+    chains = {
+        n: read_chain(b"".join(lb.copy), n) for n, lb in world.balancers.items() if lb.is_reachable
+    }
     local = read_chain(b"".join(world.disks.get(machine, ())), machine)
     chain = agree({**chains, machine: local})
     if not chain.entries:

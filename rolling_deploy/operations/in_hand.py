@@ -11,7 +11,7 @@ from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
 from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.journal import Chain, Record, agree
+from rolling_deploy.rollout.journal import Chain, Intended, Record, agree, is_superseded
 from rolling_deploy.state.record_file import RecordFile
 
 HERE = "this machine"
@@ -25,6 +25,8 @@ class InHand:
         chain, record: None when there never was a rollout.
         known: how many lines of the chain each load balancer holds.
         is_local: this disk has the record too.
+        is_superseded: what this disk has ends in facts that nobody acted on, and somebody else
+            has taken over since.
         epoch: the highest seen by any machine of the fleet.
         holder, step: of a living holder; None and empty when nobody holds it.
         dead: the holder's token, when it is known to have ended though its heart beat lately.
@@ -41,6 +43,7 @@ class InHand:
     step: str
     silent: Mapping[str, str]
     dead: str = ""
+    is_superseded: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -65,23 +68,74 @@ def find(site: Site, state_dir: Path) -> InHand:
     fences = [copy.fence.epoch for copy in (*copies.values(), *services.values())]
     if chosen is None:
         return InHand(None, None, {}, False, max(fences, default=0), living, expired, step, silent)
-    chain, known, is_local = chains[chosen]
-    record = fold(chain.entries)
+    found = chains[chosen]
+    record = fold(found.chain.entries)
     dead = ""
-    if living is not None and is_local and _has_ended(living, state_dir, record):
-        dead, living, expired = record.holder, None, living
-    epoch = max([record.epoch, *fences])
-    return InHand(chain, record, known, is_local, epoch, living, expired, step, silent, dead)
+    if living is not None and _has_ended(living, state_dir, record, is_ours=found.is_last_here):
+        dead, expired = record.holder, None if record.halted else living
+        living = None
+    return InHand(
+        found.chain,
+        record,
+        found.known,
+        found.is_local,
+        max([record.epoch, *fences]),
+        living,
+        expired,
+        step,
+        silent,
+        dead,
+        found.is_superseded,
+    )
 
 
-def _has_ended(holder: Holder, state_dir: Path, record: Record) -> bool:
-    """A holder on this machine and disk held the local file to its end; if that is free it ended.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One rollout's chain as everybody has it.
 
-    So a job that is tried again at once need not wait for the expiry.
+    Attributes:
+        known: how many lines of it each load balancer holds.
+        own: what this disk has.
     """
-    if holder.machine != machine() or holder.rollout != record.opened.rollout:
-        return False
+
+    chain: Chain
+    known: dict[str, int]
+    own: Chain
+
+    @property
+    def is_local(self) -> bool:
+        """Answers whether this disk has all that matters of it."""
+        return bool(self.own.lines) and not self.is_superseded
+
+    @property
+    def is_superseded(self) -> bool:
+        """Answers whether this disk's end was never acted on and somebody has taken over."""
+        return not self.own.is_prefix_of(self.chain)
+
+    @property
+    def is_last_here(self) -> bool:
+        """Answers whether the last life so far wrote on this very disk.
+
+        A machine's name does not tell: several state directories, and containers, may share it.
+        """
+        return self.is_local and self.own.entries[-1].holder == self.chain.entries[-1].holder
+
+
+def _has_ended(holder: Holder, state_dir: Path, record: Record, *, is_ours: bool) -> bool:
+    """Whether the last life is over though its lock is fresh on some load balancer.
+
+    A halt is the last thing a life does; a load balancer that was cut off then keeps its lock.
+    And a life on this disk held the local file to its end: if that is free it ended. So a job
+    that is tried again at once need not wait for the expiry. Whether the lock is that life's is
+    asked on each load balancer, by its token.
+    """
     opened = record.opened
+    if holder.rollout != opened.rollout:
+        return False
+    if record.halted is not None:
+        return True
+    if not is_ours or holder.machine != machine():
+        return False
     return not RecordFile(state_dir, opened.application, opened.rollout).is_held_elsewhere()
 
 
@@ -94,9 +148,7 @@ def _local_ids(state_dir: Path, application: str, *, but: set[str]) -> set[str]:
     return set(names[-1:])
 
 
-def _chain_of(
-    site: Site, state_dir: Path, rollout: str, first: Mapping[str, Copy]
-) -> tuple[Chain, dict[str, int], bool]:
+def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Copy]) -> _Found:
     """The chain that everybody who has this rollout agrees on, and how much of it each has."""
     missing = {n: p for n, p in site.places.items() if n in first and first[n].current != rollout}
     others, _ = read_copies(missing, rollout) if missing else ({}, {})
@@ -112,18 +164,29 @@ def _chain_of(
         if copy.chain is not None:
             chains[name] = copy.chain
     known = {name: len(chain.lines) for name, chain in chains.items()}
-    local = RecordFile(state_dir, site.inventory.application, rollout).read()
-    if local.lines:
-        chains[HERE] = local
-    return agree(chains), known, bool(local.lines)
+    own = RecordFile(state_dir, site.inventory.application, rollout).read()
+    is_everywhere = set(known) >= set(site.inventory.load_balancers)
+    if own.lines and not _is_left_behind(own, agree(chains), is_everywhere=is_everywhere):
+        chains[HERE] = own
+    return _Found(agree(chains), known, own)
 
 
-def _newest(chains: Mapping[str, tuple[Chain, dict[str, int], bool]]) -> str | None:
+def _is_left_behind(own: Chain, others: Chain, *, is_everywhere: bool) -> bool:
+    """Whether this disk's end may be dropped: superseded, and surely never acted on.
+
+    An intent is acted on once a load balancer holds it, so all of them must have been asked.
+    """
+    tail = own.entries[own.shared_with(others) :]
+    has_intent = any(isinstance(entry.fact, Intended) for entry in tail)
+    return is_superseded(own, others) and (is_everywhere or not has_intent)
+
+
+def _newest(chains: Mapping[str, _Found]) -> str | None:
     """The unfinished rollout if there is one, else the one that was opened last."""
     found: list[tuple[bool, int, str]] = []
-    for rollout, (chain, _, _) in chains.items():
-        if chain.entries:
-            record = fold(chain.entries)
+    for rollout, one in chains.items():
+        if one.chain.entries:
+            record = fold(one.chain.entries)
             found.append((record.closed is None, record.opened_at_ms, rollout))
     return max(found)[2] if found else None
 

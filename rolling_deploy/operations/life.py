@@ -174,7 +174,7 @@ def _drive(  # the six things a life of a rollout consists of
     journal = RecordJournal(file, site.places, token, WallClock(), chain)
     machines = FleetMachines(site)
     try:
-        journal.begin(hand.known if chain.entries else {})
+        journal.begin(hand.known if chain.entries else {}, is_superseded=hand.is_superseded)
         runner = Runner(machines, journal, WallClock(), desk.reporter, token, desk.stop)
         runner.open(facts)
         record, end = runner.run()

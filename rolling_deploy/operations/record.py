@@ -50,18 +50,26 @@ class RecordJournal:
         self.lagging: dict[str, str] = {}
         """Load balancers that did not take the last lines, and why."""
 
-    def begin(self, known: Mapping[str, int]) -> None:
-        """Bring the local file in line with the chain; `known` is how many lines each copy has."""
+    def begin(self, known: Mapping[str, int], *, is_superseded: bool = False) -> None:
+        """Bring the local file in line with the chain.
+
+        Args:
+            known: how many lines each copy has.
+            is_superseded: the local file's end was never acted on and may be replaced.
+
+        Crash: the local file is a beginning of the chain, or as it was.
+        """
         self._known = dict(known)
         local = self.file.read()
-        if not local.is_prefix_of(self.chain):
+        shared = local.shared_with(self.chain)
+        if shared < len(local.lines) and not is_superseded:
             raise RecordWrong(
                 "the local record goes on otherwise than the copies",
                 where=str(self.file.path),
                 next_step="compare them by hand and remove the wrong one",
             )
         self.file.hold()
-        self.file.put(self._lines[len(local.lines) :], local.size)
+        self.file.put(self._lines[shared:], sum(map(len, self._lines[:shared])))
 
     def entries(self) -> Sequence[Entry]:
         """Answers all entries, oldest first."""

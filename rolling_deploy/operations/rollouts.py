@@ -226,7 +226,7 @@ def _standing(record: Record) -> str:
 def _check_balancers(desk: Desk, site: Site) -> None:
     """What would make a reload dangerous is refused in the middle of a rollout too."""
     _, checks, _ = survey_balancers(site, Acceptance(adopting=True))
-    dangerous = {"masters", "pid file", "test"}
+    dangerous = {"other nginx masters", "pid file", "nginx test"}
     refused = [c for c in checks if c.verdict is Verdict.REFUSED and c.name in dangerous]
     for check in refused:
         desk.reporter.event(Checked(now_ms(), check))

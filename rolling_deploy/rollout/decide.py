@@ -269,6 +269,21 @@ class View:
             and seen.is_restarted_since_swap is not False
         )
 
+    def has_come_about(self, backend: str) -> bool:
+        """Answers whether the last activation of this claim need not be tried again.
+
+        What the machine did not report as done is believed only when the new process, or the
+        version it serves, was seen; a restart of what is out of rotation harms nobody.
+        """
+        goal = self.goal_of(backend)
+        seen = self.backend(backend)
+        if self.claim.heading.get(backend) is not goal or not self.is_on_target(backend):
+            return False
+        last = self.record.last.get(step_key(Activate(backend, goal), self.claim.number))
+        is_done = last is not None and last.outcome is Outcome.DONE
+        is_new = seen is not None and seen.is_restarted_since_swap is True
+        return is_done or is_new or self.is_ready(backend)
+
     def is_ready(self, backend: str) -> bool:
         """Answers whether it runs the asked version and is healthy, observed.
 
@@ -634,8 +649,7 @@ def activate(view: View) -> Move | None:
     for name in claim.unsettled:
         if view.backend(name) is None and name in claim.activated:
             continue  # it may be restarting its network; become_ready bounds how long
-        is_heading_there = claim.heading.get(name) is view.goal_of(name)
-        if name in claim.activated and is_heading_there and view.is_on_target(name):
+        if name in claim.activated and view.has_come_about(name):
             continue
         if view.artifact_of(name) is None:
             facts.append(GaveUp((name,), Cause.BACKEND, f"{name}: nothing to go back to"))

@@ -296,7 +296,8 @@ def _answered(record: Record) -> Record:
 
 def _redirected(record: Record, fact: Redirected) -> Record:
     """A person wants another direction; where that answers a halt, what failed is tried again,
-    since the way back may lead through the very step that failed."""
+    since the way back may lead through the very step that failed.
+    """
     if record.halted is not None:
         record = _answered(record)
     claim = record.claim

@@ -17,20 +17,32 @@ from rolling_deploy.rollout.decide import (
     Move,
     Note,
     Ready,
+    View,
     Wait,
     decide,
     interest,
 )
 from rolling_deploy.rollout.fold import advance
-from rolling_deploy.rollout.journal import Ended, Entry, Fact, Intended, Record
+from rolling_deploy.rollout.journal import (
+    Claimed,
+    Direction,
+    Ended,
+    Entry,
+    Fact,
+    Intended,
+    Record,
+    Released,
+)
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
     Health,
+    Interest,
     LoadBalancerSeen,
     ManagedFile,
     Seen,
     Stamp,
+    Unreachable,
 )
 from rolling_deploy.rollout.safety import check
 from rolling_deploy.rollout.step import (
@@ -44,6 +56,7 @@ from rolling_deploy.rollout.step import (
     Step,
     Unadopt,
     WarmUp,
+    machine_of,
 )
 
 TURNS_MAX = 100_000
@@ -86,8 +99,9 @@ def forecast(record: Record, seen: Seen, *, not_checked: frozenset[str] = frozen
             case Act():
                 check(record, _as_asked(record, world), move.steps)
                 for step in move.steps:
-                    world = effect(step, record, world)
-                    result = Result(_outcome(step, not_checked))
+                    result = _result(step, world, not_checked)
+                    if result.outcome is not Outcome.UNKNOWN:
+                        world = effect(step, record, world)
                     seq, record = _write(record, seq, (Intended(step, 1),), world.now_ms)
                     seq, record = _write(record, seq, (Ended(seq, result),), world.now_ms)
             case Wait():
@@ -104,8 +118,14 @@ def _write(record: Record, seq: int, facts: tuple[Fact, ...], at_ms: int) -> tup
     return seq, record
 
 
-def _outcome(step: Step, not_checked: frozenset[str]) -> Outcome:
-    return Outcome.NOT_CHECKED if type(step).__name__ in not_checked else Outcome.DONE
+def _result(step: Step, world: Seen, not_checked: frozenset[str]) -> Result:
+    """A machine that cannot be reached now is not hoped to be there later."""
+    name = machine_of(step)
+    there = world.backends.get(name) or world.load_balancers.get(name)
+    if isinstance(there, Unreachable):
+        return Result(Outcome.UNKNOWN, there.detail)
+    is_configured = type(step).__name__ not in not_checked
+    return Result(Outcome.DONE if is_configured else Outcome.NOT_CHECKED)
 
 
 def _as_asked(record: Record, world: Seen) -> Seen:
@@ -120,6 +140,31 @@ def _as_asked(record: Record, world: Seen) -> Seen:
             backends[name] = replace(seen, health=Health(is_good=True))
     store: tuple[Check, ...] | None = world.store if asked.store else None
     return replace(world, backends=backends, store=store)
+
+
+def ahead(record: Record) -> Interest:
+    """Answers what one look should cover so that notes that may follow it need none of their own.
+
+    A settled claim is followed by its release and that by the next claim, with nothing done on
+    any machine in between; so the look after a publication answers for all three.
+    """
+    asked = interest(record)
+    if record.closed or record.halted or record.trouble:
+        return asked
+    if record.claim is not None:
+        if record.claim.unsettled:
+            return asked
+        record = _noted(record, Released(record.claim.number, ()))
+        asked = asked.joined(interest(record))
+    pending = View(record, Seen(0)).pending
+    if pending and (record.direction is not Direction.FORWARD or record.staged >= set(pending)):
+        wave = pending[: record.opened.policy.wave_size]
+        asked = asked.joined(interest(_noted(record, Claimed(record.claims + 1, wave))))
+    return asked
+
+
+def _noted(record: Record, fact: Fact) -> Record:
+    return advance(record, Entry(0, record.opened_at_ms, record.epoch, record.holder, fact))
 
 
 def effect(step: Step, record: Record, world: Seen) -> Seen:

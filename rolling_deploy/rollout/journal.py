@@ -317,6 +317,14 @@ class Chain:
         """Answers whether the other chain goes on from this one."""
         return other.lines[: len(self.lines)] == self.lines
 
+    def shared_with(self, other: Chain) -> int:
+        """Answers how many lines both begin with."""
+        pairs = zip(self.lines, other.lines, strict=False)
+        return next(
+            (n for n, (ours, theirs) in enumerate(pairs) if ours != theirs),
+            min(len(self.lines), len(other.lines)),
+        )
+
 
 def read_chain(content: bytes, where: str) -> Chain:
     """Answers the chain that a record's bytes hold.
@@ -390,6 +398,22 @@ def agree(chains: Mapping[str, Chain]) -> Chain:
             next_step="compare the copies by hand and remove the wrong one",
         )
     return longest
+
+
+def is_superseded(own: Chain, others: Chain) -> bool:
+    """Answers whether `own` ends in facts of a life that was taken over before it gave them away.
+
+    Facts reach a load balancer at the latest with the next intent, before anything is done about
+    it; a death leaves those since then on the own disk only. Whoever takes over does not know
+    them and goes on with a higher epoch. That is no fork: nothing was ever done about them.
+    """
+    shared = own.shared_with(others)
+    if shared == 0 or shared >= len(others.entries):
+        return False
+    taken_over = others.entries[shared]
+    return isinstance(taken_over.fact, TakenOver) and all(
+        entry.epoch < taken_over.epoch for entry in own.entries[shared:]
+    )
 
 
 @dataclass(frozen=True, slots=True)

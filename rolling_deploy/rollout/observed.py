@@ -184,3 +184,23 @@ class Interest:
     alive: frozenset[str] = frozenset()
     ready: Mapping[str, str | None] = field(default_factory=dict)
     store: bool = False
+
+    def covers(self, other: Interest) -> bool:
+        """Answers whether a look at this shows everything that a look at `other` would."""
+        return (
+            self.load_balancers >= other.load_balancers
+            and self.backends >= other.backends
+            and self.alive >= other.alive
+            and self.ready.items() >= other.ready.items()
+            and self.store >= other.store
+        )
+
+    def joined(self, other: Interest) -> Interest:
+        """Answers what covers both."""
+        return Interest(
+            self.load_balancers | other.load_balancers,
+            self.backends | other.backends,
+            self.alive | other.alive,
+            {**self.ready, **other.ready},
+            self.store or other.store,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hypothesis import strategies as st
+
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
 from rolling_deploy.rollout.journal import Decided, Direction, Fact, Halted, Redirected
 from tests import fake_hands
@@ -55,9 +56,7 @@ def fleets(draw: st.DrawFn) -> World:
         fake.is_secured = draw(st.integers(0, 5)) > 0
         fake.start_ms = draw(st.sampled_from([0, 30, 1_000]))
     for lb in world.balancers.values():
-        lb.drains_ms = draw(
-            st.lists(st.sampled_from([0, 40, 1_000, None]), min_size=1, max_size=4)
-        )
+        lb.drains_ms = draw(st.lists(st.sampled_from([0, 40, 1_000, None]), min_size=1, max_size=4))
         lb.has_snapshot = draw(st.booleans())
     open_rollout(world, policy=draw(policies()))
     return world

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rolling_deploy.rollout.decide import Act, Finish, Halt, Note, interest
 from rolling_deploy.rollout.fold import advance, fold
 from rolling_deploy.rollout.forecast import forecast
@@ -95,9 +96,7 @@ def test_the_forecast_is_what_a_run_without_trouble_then_does(world: World) -> N
         lb.drains_ms = [40]
     life = world.lives[-1]
     record = fold(life.entries())
-    told = forecast(
-        record, life.look(interest(record)), not_checked=frozenset({"Continuity"})
-    )
+    told = forecast(record, life.look(interest(record)), not_checked=frozenset({"Continuity"}))
     _, end = run(life)
     entries = read_chain(_record(world), "here").entries
     done = [_is_same(e.fact.step) for e in entries if isinstance(e.fact, Intended)]

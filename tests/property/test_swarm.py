@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tests.drive import settle
 from tests.property.strategies import answers, troubled
+
 
 @given(data=st.data())
 def test_no_promise_is_broken_whatever_goes_wrong(data: st.DataObject) -> None:

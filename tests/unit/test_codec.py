@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from rolling_deploy.rollout.codec import NotReadable, from_plain, to_plain
 from rolling_deploy.rollout.journal import (
     GENESIS,

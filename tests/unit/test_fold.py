@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rolling_deploy.errors import RecordWrong
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.fold import advance, fold, step_key
@@ -81,7 +82,10 @@ def test_intents_are_open_until_they_have_an_outcome_and_count_at_once() -> None
 
 
 def test_a_publication_touches_the_site_even_before_its_outcome() -> None:
-    facts = (*claimed(FIRST, "app1", is_out=False), Intended(Apply("lb1", frozenset(), 1, "g", "d"), 1))
+    facts = (
+        *claimed(FIRST, "app1", is_out=False),
+        Intended(Apply("lb1", frozenset(), 1, "g", "d"), 1),
+    )
     assert record(FIRST, *facts).is_touched
 
 
@@ -98,7 +102,11 @@ def test_a_refused_activation_is_the_proof_that_nothing_was_changed() -> None:
 
 
 def test_activations_count_over_all_claims_and_publications_per_claim() -> None:
-    facts = (*activated(FIRST, "app1", result=UNKNOWN), Released(1, ("app1",)), Claimed(2, ("app1",)))
+    facts = (
+        *activated(FIRST, "app1", result=UNKNOWN),
+        Released(1, ("app1",)),
+        Claimed(2, ("app1",)),
+    )
     facts = (*facts, *stepped(len(facts) + 2, Activate("app1", Goal.RELEASE)))
     assert record(FIRST, *facts).attempts["activate app1 release"] == 2
     one = Apply("lb1", frozenset(), 1, "a", "b")
@@ -176,7 +184,11 @@ def test_an_abort_of_what_is_running_grants_nothing() -> None:
 
 
 def test_going_back_takes_the_proof_from_what_was_changed_in_this_claim() -> None:
-    facts = (*activated(FIRST, "app1"), Proved("app1", Goal.RELEASE), Redirected(Direction.BACK, "me"))
+    facts = (
+        *activated(FIRST, "app1"),
+        Proved("app1", Goal.RELEASE),
+        Redirected(Direction.BACK, "me"),
+    )
     held = record(FIRST, *facts)
     assert held.claim is not None
     assert held.claim.unsettled == ("app1",)

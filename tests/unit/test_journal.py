@@ -9,15 +9,16 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+
 from rolling_deploy.errors import RecordWrong
 from rolling_deploy.rollout.journal import (
     FORMAT,
     GENESIS,
+    Cause,
     Chain,
     Entry,
     Fact,
     Halted,
-    Cause,
     TakenOver,
     Waiting,
     agree,
@@ -84,10 +85,18 @@ def test_lines_left_out_repeated_or_swapped_are_refused_naming_the_line(
     assert caught.value.where.startswith("record:")
 
 
+def test_a_line_of_another_record_does_not_fit_in() -> None:
+    other = written(replace(opened(), by="another"), Waiting("drain"))
+    lines = [THREE.splitlines(keepends=True)[0], other.splitlines(keepends=True)[1]]
+    with pytest.raises(RecordWrong, match="changed after it was written") as caught:
+        read_chain(b"".join(lines), "record")
+    assert caught.value.where == "record:2"
+
+
 @pytest.mark.parametrize("old", [b"drain", b"laptop", b'"seq":2', b'"at_ms":5'])
 def test_a_changed_line_is_refused(old: bytes) -> None:
     changed = THREE.replace(old, old[:-1] + bytes([old[-1] ^ 1]))
-    with pytest.raises(RecordWrong, match="changed after|cannot be read"):
+    with pytest.raises(RecordWrong, match=r"changed after|cannot be read"):
         read_chain(changed, "record")
 
 
@@ -155,6 +164,6 @@ def test_a_fork_is_refused_and_never_the_longer_one_taken(shared: int) -> None:
     )
     forked = b"".join((*lines[:shared], encode(more[0], previous)[0]))
     chains = {"lb1": read_chain(THREE, "lb1"), "lb2": read_chain(forked, "lb2")}
-    with pytest.raises(RecordWrong, match="lb1: 3 entries.*lb2: ") as caught:
+    with pytest.raises(RecordWrong, match=r"lb1: 3 entries.*lb2: ") as caught:
         agree(chains)
     assert caught.value.exit_code == 7

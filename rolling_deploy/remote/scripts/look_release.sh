@@ -6,7 +6,8 @@ release_places
 is_free || say busy 1
 [ -d "$root" ] || fail "$root is not a directory"
 [ -L "$link" ] || [ ! -e "$link" ] || fail "$link is not a symbolic link"
-artifact=$(deployed)
+find_deployed
+artifact=$found_name
 say artifact "$artifact"
 all_releases | while read -r staged; do say staged "$staged"; done
 say restarted "$(is_restarted "$artifact")"

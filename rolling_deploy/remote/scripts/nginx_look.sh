@@ -13,25 +13,39 @@ pins() {
         END { for (id in first) print id, name[id] }' "$state"/generations/* 2>/dev/null </dev/null
 }
 
-# connections PID: its established TCP connections, or nothing when that cannot be read.
+# connections FOLDER...: `PID COUNT`, the established TCP connections of each process whose `fd`
+# folder can be read. All at once: a busy machine has tens of thousands of sockets to go through.
 connections() {
-    k_inodes=$(ls -l "/proc/$1/fd" 2>/dev/null | sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p')
-    [ -n "$k_inodes" ] || return 0
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v list="$k_inodes" '
-        BEGIN { split(list, inode, "\n"); for (i in inode) mine[inode[i]] }
-        $4 == "01" && $10 in mine { count++ }
-        END { print count + 0 }'
+    [ $# -gt 0 ] || return 0
+    # With a second argument ls names each directory, also a single one.
+    { ls -l "$@" /dev/null; printf 'sockets\n'; cat /proc/net/tcp /proc/net/tcp6; } 2>/dev/null | awk '
+        $0 == "sockets" { is_table = 1 }
+        !is_table && /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
+        !is_table && pid && $NF ~ /^socket:/ {
+            inode = $NF; gsub(/[^0-9]/, "", inode)
+            owners[inode] = owners[inode] " " pid; count[pid] += 0
+        }
+        is_table && $4 == "01" && $10 in owners {
+            n = split(owners[$10], pids, " ")
+            for (i = 1; i <= n; i++) count[pids[i]]++
+        }
+        END { for (pid in count) print pid, count[pid] }'
 }
 
 say_workers() {
-    l_pins= l_left=10
-    [ "$n_earlier" -eq 0 ] || l_pins=$(pins)
+    l_pins= l_open_of=
+    if [ "$n_earlier" -gt 0 ]; then
+        l_pins=$(pins)
+        # shellcheck disable=SC2046 # a list of paths without blanks
+        l_open_of=$(connections $(printf '%s\n' "$workers" |
+            sed -n 's,^\([0-9]*\) .* \(unretired\|retiring\)$,/proc/\1/fd,p' | head -n 10))
+    fi
     while read -r w_pid w_start w_verdict; do
         [ -n "$w_pid" ] || continue
         l_generation= l_open=
         case $w_verdict in unretired | retiring)
             l_generation=$(printf '%s\n' "$l_pins" | sed -n "s/^$w_pid $w_start //p")
-            if [ "$l_left" -gt 0 ]; then l_left=$((l_left - 1)); l_open=$(connections "$w_pid"); fi ;;
+            l_open=$(printf '%s\n' "$l_open_of" | sed -n "s/^$w_pid //p") ;;
         esac
         say worker "$w_pid $w_start $w_verdict ${l_generation:--} ${l_open:--}"
     done <<LIST

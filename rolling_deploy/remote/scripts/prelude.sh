@@ -33,12 +33,26 @@ privileged() { if [ "${RD_SUDO:-0}" = 1 ]; then sudo -n -- "$@"; else "$@"; fi; 
 digest_of() {
     if [ ! -e "$1" ]; then printf 'absent'
     elif [ -d "$1" ] || [ ! -r "$1" ]; then printf 'unreadable'
-    else sha256sum < "$1" | cut -d ' ' -f 1
+    else
+        rd_sum=$(sha256sum < "$1")
+        printf '%s\n' "${rd_sum%% *}"
     fi
 }
 
 # seen_fence DIR: prints `epoch holder` of the highest token this place has seen.
-seen_fence() { if [ -e "$1/fence" ]; then cat "$1/fence"; else printf '0 -\n'; fi; }
+seen_fence() {
+    find_fence "$1"
+    [ -z "$seen_epoch" ] || printf '%s %s\n' "$seen_epoch" "$seen_holder"
+}
+
+# find_fence DIR: the same in seen_epoch and seen_holder; empty when it cannot be read. No process is
+# started for it: a step on a machine is many small questions, and each fork is a millisecond.
+find_fence() {
+    seen_epoch=0 seen_holder=-
+    [ -e "$1/fence" ] || return 0
+    seen_epoch='' seen_holder=''
+    { IFS=' ' read -r seen_epoch seen_holder < "$1/fence"; } 2>/dev/null || :
+}
 
 is_number() { case ${1:-x} in *[!0-9]*) return 1 ;; esac; }
 
@@ -52,15 +66,12 @@ enter() {
     case $3 in '' | *'
 '*) refuse "the holder should be one line, is '$3'" ;; esac
     command -v flock >/dev/null || refuse "there is no flock on this machine"
-    mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
-    # Tried in a subshell first: a failed redirection of exec ends the whole shell, unanswered.
-    (: 9>>"$1/lock") 2>/dev/null || refuse "cannot write in the state directory $1"
+    [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
+    # Tried first: a failed redirection of exec (or of `:`) ends the whole shell, unanswered.
+    { true 9>>"$1/lock"; } 2>/dev/null || refuse "cannot write in the state directory $1"
     exec 9>>"$1/lock"
     flock -w "${4:-10}" 9 || refuse "busy: an earlier command still runs here"
-    seen_epoch='' seen_holder=''
-    IFS=' ' read -r seen_epoch seen_holder <<FENCE
-$(seen_fence "$1" 2>/dev/null)
-FENCE
+    find_fence "$1"
     is_number "$seen_epoch" || refuse "the fence $1/fence cannot be read"
     if [ "$2" -lt "$seen_epoch" ] || { [ "$2" -eq "$seen_epoch" ] && [ "$3" != "$seen_holder" ]; }; then
         say fenced "$seen_epoch $seen_holder"
@@ -79,7 +90,7 @@ raise_fence() {
 
 # is_busy DIR: true while a script that entered DIR still runs, or when that cannot be told. The
 # lock is only shared for the question, so that two who ask do not take each other for busy.
-is_busy() { [ -e "$1/lock" ] && ! flock -s -n "$1/lock" true 2>/dev/null; }
+is_busy() { [ -e "$1/lock" ] && { ! flock -s -n 7 7<"$1/lock"; } 2>/dev/null; }
 
 # end_with_channel: end this script, and what it waits for, when whoever sent it closes the
 # channel. For waits that change nothing; needs stdin held open by the sender.

@@ -14,8 +14,8 @@ have=$(wc -c < "$file")
 say size "$have"
 [ "$have" -ge "$size" ] || refuse "behind: this copy holds $have bytes, $size were expected"
 if [ "$size" -gt 0 ]; then
-    known=$(head -c "$size" "$file" | tail -n 1 | sha256sum | cut -d ' ' -f 1)
-    [ "$known" = "$tail_sha" ] || refuse "differs: this copy of the record goes on otherwise"
+    known=$(head -c "$size" "$file" | tail -n 1 | sha256sum)
+    [ "${known%% *}" = "$tail_sha" ] || refuse "differs: this copy of the record goes on otherwise"
 fi
 if [ "$have" -gt "$size" ]; then
     more=$((have - size))

@@ -7,33 +7,53 @@ release_places() {
     name_file=.rolling-deploy
 }
 
-# name_of DIR: what the release in this directory is called.
-name_of() {
-    if [ -s "$1/$name_file" ]; then head -n 1 "$1/$name_file"; return; fi
+# find_name DIR: sets found_name to what the release in this directory is called.
+find_name() {
+    found_name=''
+    if [ -s "$1/$name_file" ]; then
+        { IFS= read -r found_name < "$1/$name_file"; } 2>/dev/null || :
+        return
+    fi
     case $1 in
-        "$releases"/*) printf 'dir:%s\n' "${1##*/}" ;;
-        *) printf 'dir:%s\n' "$1" ;;
+        "$releases"/*) found_name=dir:${1##*/} ;;
+        *) found_name=dir:$1 ;;
     esac
 }
 
-# linked: the directory that `current` points at, or nothing. Inside `releases` it is spelled from
-# `releases`, however the link spells it.
-linked() {
+name_of() {
+    find_name "$1"
+    [ -z "$found_name" ] || printf '%s\n' "$found_name"
+}
+
+# find_linked: sets linked_to to the directory that `current` points at, or nothing. Inside
+# `releases` it is spelled from `releases`, however the link spells it.
+find_linked() {
+    linked_to=''
     [ -L "$link" ] || return 0
     linked_to=$(readlink "$link")
+    # As we write it there is nothing to resolve.
+    case $linked_to in
+        releases/*/* | releases/. | releases/..) ;;
+        releases/?*) if [ ! -L "$root/$linked_to" ]; then linked_to=$root/$linked_to; return 0; fi ;;
+    esac
     case $linked_to in /*) ;; *) linked_to=$root/$linked_to ;; esac
     linked_to=$(readlink -m "$linked_to")
     case $linked_to in
         "$(readlink -m "$releases")"/*/*) ;;
         "$(readlink -m "$releases")"/*) linked_to=$releases/${linked_to##*/} ;;
     esac
-    printf '%s\n' "$linked_to"
+}
+
+# find_deployed: sets found_name to what `current` leads to, or nothing.
+find_deployed() {
+    find_linked
+    found_name=''
+    [ -z "$linked_to" ] || [ ! -d "$linked_to" ] || find_name "$linked_to"
 }
 
 deployed() {
-    deployed_dir=$(linked)
-    [ -n "$deployed_dir" ] && [ -d "$deployed_dir" ] && name_of "$deployed_dir"
-    return 0
+    find_deployed
+    [ -z "$found_name" ] || printf '%s\n' "$found_name"
 }
 
 # release_dir NAME: the directory of the release with this name, or nothing.
@@ -44,7 +64,9 @@ release_dir() {
     esac
     for release_at in "$releases"/*/; do
         release_at=${release_at%/}
-        [ -s "$release_at/$name_file" ] && [ "$(name_of "$release_at")" = "$1" ] || continue
+        [ -s "$release_at/$name_file" ] || continue
+        find_name "$release_at"
+        [ "$found_name" = "$1" ] || continue
         printf '%s\n' "$release_at"
         return 0
     done
@@ -56,7 +78,11 @@ all_releases() {
         [ -d "$release_at" ] && name_of "${release_at%/}"
     done
     # Places outside `releases` that the link has pointed at, kept by us as a way back.
-    { cat "$state/outside" 2>/dev/null; linked; } | sort -u | while read -r outside; do
+    find_linked
+    if [ ! -e "$state/outside" ]; then
+        case $linked_to in '' | "$releases"/*) return 0 ;; esac
+    fi
+    { cat "$state/outside" 2>/dev/null; printf '%s\n' "$linked_to"; } | sort -u | while read -r outside; do
         case $outside in "$releases"/*) continue ;; esac
         [ -d "$outside" ] && name_of "$outside"
     done
@@ -69,7 +95,8 @@ refuse_unless_link() {
 
 # secure_deployed: the way back is where the link points now.
 secure_deployed() {
-    secured=$(linked)
+    find_linked
+    secured=$linked_to
     case $secured in '' | "$releases"/*) return 0 ;; esac
     grep -q -x -F -e "$secured" "$state/outside" 2>/dev/null ||
         printf '%s\n' "$secured" >> "$state/outside" ||

@@ -23,43 +23,76 @@ now() {
     now_cs=${now_cs%.*}${now_cs#*.}
 }
 
-boot_id() { cat /proc/sys/kernel/random/boot_id 2>/dev/null || printf 'unknown\n'; }
+# find_boot: sets this_boot, which is another one after every start of the machine.
+find_boot() {
+    [ -n "${this_boot-}" ] || { read -r this_boot < /proc/sys/kernel/random/boot_id; } 2>/dev/null ||
+        this_boot=unknown
+}
 
 # this_tick: the kernel's start time of a process that starts now. Compared only with the start
 # times of other processes, so no clock, time zone or container's idea of uptime matters.
 this_tick() { cut -d ' ' -f 22 /proc/self/stat; }
 
-# start_of PID: when this process started, in the kernel's ticks; false when it has ended.
-start_of() {
-    start_stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    set -- ${start_stat##*) }
+# find_start PID: sets found_start, when this process started in the kernel's ticks, and
+# found_session; false when it has ended. Asked many times a second, so without a fork.
+find_start() {
+    found_stat=''
+    { read -r found_stat < "/proc/$1/stat"; } 2>/dev/null || return 1
+    found_at=$1
+    set -- ${found_stat##*) }
+    if [ $# -lt 20 ]; then
+        # A line break in the program's name: the first line is not all of it.
+        found_stat=$(cat "/proc/$found_at/stat" 2>/dev/null) || return 1
+        set -- ${found_stat##*) }
+    fi
     case ${1:-Z} in Z | X) return 1 ;; esac
-    printf '%s\n' "${20}"
+    found_session=$4 found_start=${20}
 }
 
-session_of() {
-    start_stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    set -- ${start_stat##*) }
-    printf '%s\n' "$4"
-}
+start_of() { find_start "$1" && printf '%s\n' "$found_start"; }
 
-# sockets STATE: `local-address peer inode` of each TCP socket on the backend's port.
+# sockets STATE: `local-address peer inode` of each TCP socket on the backend's port. The kernel lists
+# the listening ones first (Documentation/networking/proc_net_tcp), and a busy machine has tens of
+# thousands of others behind them, so who asks for those stops there.
 sockets() {
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-        awk -v state="$1" -v port="$(printf '%04X' "$port")" -v own="$addresses" '
-            split($2, part, ":") == 2 && part[2] == port {
-                if ($4 == "0A" && index(" " own " ", " " part[1] " ")) narrow = 1
-                if ($4 == state) line[++n] = part[1] " " $3 " " $10
-            }
-            END {
+    socket_state=$1
+    set --
+    for socket_file in /proc/net/tcp /proc/net/tcp6; do
+        [ ! -r "$socket_file" ] || set -- "$@" "$socket_file"
+    done
+    [ $# -gt 0 ] || return 0
+    awk -v state="$socket_state" -v number="$port" -v own="$addresses" '
+            BEGIN {
+                port = sprintf("%04X", number)
+                for (file = 1; file < ARGC; file++) {
+                    getline text < ARGV[file]
+                    while ((getline text < ARGV[file]) > 0) {
+                        split(text, field, " ")
+                        if (state == "0A" && field[4] != "0A") break
+                        if (split(field[2], part, ":") != 2 || part[2] != port) continue
+                        if (field[4] == "0A" && index(" " own " ", " " part[1] " ")) narrow = 1
+                        if (field[4] == state) line[++n] = part[1] " " field[3] " " field[10]
+                    }
+                    close(ARGV[file])
+                }
                 for (i = 1; i <= n; i++) {
                     split(line[i], part, " ")
                     if (!narrow || index(" " own " ", " " part[1] " ")) print line[i]
                 }
-            }'
+            }' "$@"
 }
 
-listener_inodes() { sockets 0A | awk '{ print $3 }'; }
+# find_listeners: sets listeners to the inodes of the sockets that listen on the port, with blanks
+# around each; false when nobody listens.
+find_listeners() {
+    listeners=' '
+    while read -r socket_local socket_peer socket_inode; do
+        [ -z "$socket_inode" ] || listeners="$listeners$socket_inode "
+    done <<SOCKETS
+$(sockets 0A)
+SOCKETS
+    [ "$listeners" != ' ' ]
+}
 
 # The texts below reach grep on stdin: on a command line they would match themselves. Our own
 # scripts, and the shells that carry them, hold the text too; their name tells them apart.
@@ -88,9 +121,8 @@ holds_words() {
 # pids_by_listener: who holds the listening socket; whom we last saw hold it (it may have let go
 # and still be at work); and what a start command left that was not seen to its end.
 pids_by_listener() {
-    listening=$(listener_inodes | tr '\n' ' ')
-    if [ -n "$listening" ]; then
-        ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v inodes="$listening" '
+    if find_listeners; then
+        ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v inodes="$listeners" '
             BEGIN { n = split(inodes, list, " "); for (i = 1; i <= n; i++) want["socket:[" list[i] "]"] = 1 }
             /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
             $NF in want && !(pid in seen) { seen[pid] = 1; print pid }'
@@ -108,9 +140,10 @@ pids_by_listener() {
 }
 
 # A note about processes is worth nothing after a reboot; `pid:start` never names another one.
-write_note() { printf '%s %s\n' "$(boot_id)" "$2" > "$state/$1"; }
+write_note() { find_boot; printf '%s %s\n' "$this_boot" "$2" > "$state/$1"; }
 read_note() {
-    [ -s "$state/$1" ] && read -r note_boot note_rest < "$state/$1" && [ "$note_boot" = "$(boot_id)" ]
+    [ -s "$state/$1" ] && read -r note_boot note_rest < "$state/$1" && find_boot &&
+        [ "$note_boot" = "$this_boot" ]
 }
 
 # is_at_work: a command of ours outlives the script that gave it: a stop that may still hit what is
@@ -135,18 +168,21 @@ refuse_while_at_work() {
 
 # processes: `pid:start` of each process of the service, the oldest first.
 processes() {
-    if [ -n "$process" ]; then found_pids=$(pids_by_text); else found_pids=$(pids_by_listener | sort -un); fi
+    if [ -n "$process" ]; then found_pids=$(pids_by_text); else found_pids=$(pids_by_listener); fi
+    set --
     for found_pid in $found_pids; do
+        case " $* " in *" $found_pid:"*) continue ;; esac
+        find_start "$found_pid" || continue
         # A stop command may hold the same words; it runs in a session of its own.
-        [ -n "${stop_session-}" ] && [ "$(session_of "$found_pid")" = "$stop_session" ] && continue
-        found_start=$(start_of "$found_pid") && printf '%s:%s\n' "$found_pid" "$found_start"
-    done | sort -t : -k 2n -k 1n
+        [ "${stop_session:-none}" = "$found_session" ] || set -- "$@" "$found_pid:$found_start"
+    done
+    case $# in 0) ;; 1) printf '%s\n' "$1" ;; *) printf '%s\n' "$@" | sort -t : -k 2n -k 1n ;; esac
 }
 
 # is_hidden: somebody listens on the port, and no process of the service is to be seen.
-is_hidden() { [ -z "$1" ] && [ -n "$(listener_inodes)" ]; }
+is_hidden() { [ -z "$1" ] && find_listeners; }
 
-is_alive() { [ "$(start_of "${1%%:*}")" = "${1##*:}" ]; }
+is_alive() { find_start "${1%%:*}" && [ "$found_start" = "${1##*:}" ]; }
 
 pids_of() { printf '%s' "$*" | tr '\n' ' ' | sed 's/:[0-9]*//g; s/ *$//'; }
 
@@ -160,14 +196,18 @@ is_restarted() {
     [ -s "$state/swap" ] && read -r swap_tick swap_boot swap_artifact < "$state/swap"
     if [ "$swap_artifact" != "$1" ]; then printf 'unknown\n'
     elif [ "$swap_tick" = - ]; then printf 'no\n'
-    elif [ "$swap_boot" != "$(boot_id)" ]; then printf 'yes\n'
-    elif [ "$(printf '%s\n' "$running" | sed -n '1s/.*://p')" -ge "$swap_tick" ]; then printf 'yes\n'
-    else printf 'no\n'; fi
+    elif find_boot; [ "$swap_boot" != "$this_boot" ]; then printf 'yes\n'
+    else
+        # The oldest comes first.
+        for running_first in $running; do break; done
+        if [ "${running_first##*:}" -ge "$swap_tick" ]; then printf 'yes\n'; else printf 'no\n'; fi
+    fi
 }
 
 # note_swap ARTIFACT TICK: TICK is `-` before the swap, and the time of it afterwards.
 note_swap() {
-    printf '%s %s %s\n' "$2" "$(boot_id)" "$1" > "$state/.swap" && sync -d "$state/.swap" &&
+    find_boot
+    printf '%s %s %s\n' "$2" "$this_boot" "$1" > "$state/.swap" && sync -d "$state/.swap" &&
         mv -f "$state/.swap" "$state/swap"
 }
 

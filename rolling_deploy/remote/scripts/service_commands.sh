@@ -32,7 +32,7 @@ launch() {
 # has_ended: the launched command is over; its exit status is in launched_status (a word for the
 # reader, never a proof).
 has_ended() {
-    start_of "$launched" > /dev/null && return 1
+    find_start "$launched" && return 1
     if [ -z "$launched_status" ]; then
         wait "$launched"
         launched_status=$?
@@ -51,7 +51,9 @@ last_words() {
 stop_service() {
     stop_limit=$1 stop_now=$2
     shift 2
-    before=$(processes) before_inodes=$(listener_inodes)
+    before=$(processes)
+    find_listeners
+    before_inodes=$listeners
     launch "$state/stop.log" "$@" || fail "cannot write in $state; $stop_now"
     stop_session=$launched
     write_note stopping "$launched:$(start_of "$launched" || printf 'ended')"
@@ -81,8 +83,9 @@ is_stopped() {
     # What the command left running counts again.
     stop_session=''
     [ -z "$(processes)" ] || return 1
+    find_listeners
     for one in $before_inodes; do
-        case " $(listener_inodes | tr '\n' ' ')" in *" $one "*) return 1 ;; esac
+        case $listeners in *" $one "*) return 1 ;; esac
     done
     return 0
 }
@@ -127,16 +130,19 @@ start_service() {
 }
 
 is_started() {
-    up=$(processes)
     for one in $before; do is_alive "$one" && return 1; done
     now
-    if [ -z "$up" ] || { [ -z "$process" ] && [ -z "$(listener_inodes)" ]; }; then
+    up=
+    # Where the port tells who it is, nobody is worth looking for before somebody listens.
+    if [ -n "$process" ] || find_listeners; then up=$(processes); fi
+    if [ -z "$up" ]; then
         up_since=''
         # Exit statuses prove nothing, but after a bad one the process gets 2 s, not all of the limit.
         if has_ended && [ "$launched_status" != 0 ]; then refused_since=${refused_since:-$now_cs}; fi
         return 1
     fi
-    refused_since='' up=$(printf '%s\n' "$up" | head -n 1)
+    refused_since=''
+    for up in $up; do break; done
     # A command that stays is the process itself; it must have lived for a second.
     up_since=${up_since:-$now_cs}
     has_ended || [ "$now_cs" -ge $((up_since + 100)) ]

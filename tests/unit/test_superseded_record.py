@@ -1,0 +1,60 @@
+"""What only the own disk holds after a takeover: dropped when nobody acted on it, else a fork."""
+
+from __future__ import annotations
+
+from rolling_deploy.rollout.journal import (
+    GENESIS,
+    Chain,
+    Claimed,
+    Entry,
+    Fact,
+    TakenOver,
+    Waiting,
+    encode,
+    is_superseded,
+)
+
+CLAIMED, WAITING = Claimed(1, ("app1",)), Waiting("drain")
+TAKEN = TakenOver("somebody else")
+
+
+def chain(*facts: tuple[int, Fact]) -> Chain:
+    """Answers a chain of facts, each under an epoch."""
+    entries: list[Entry] = []
+    lines: list[bytes] = []
+    last = GENESIS
+    for number, (epoch, fact) in enumerate(facts, start=1):
+        entry = Entry(number, number, epoch, f"holder{epoch}", fact)
+        line, last = encode(entry, last)
+        entries.append(entry)
+        lines.append(line)
+    return Chain(tuple(entries), tuple(lines), last)
+
+
+def test_an_end_that_nobody_was_given_is_superseded_by_a_takeover() -> None:
+    own = chain((1, CLAIMED), (1, WAITING), (1, WAITING))
+    assert is_superseded(own, chain((1, CLAIMED), (2, TAKEN)))
+    assert is_superseded(own, chain((1, CLAIMED), (2, TAKEN), (2, WAITING), (2, WAITING)))
+
+
+def test_two_chains_that_go_on_without_a_takeover_are_a_fork() -> None:
+    own = chain((1, CLAIMED), (1, WAITING))
+    assert not is_superseded(own, chain((1, CLAIMED), (2, CLAIMED)))
+    assert not is_superseded(own, chain((1, CLAIMED), (1, TAKEN)))
+
+
+def test_a_later_life_is_not_superseded_by_an_earlier_one() -> None:
+    own = chain((1, CLAIMED), (3, TAKEN), (3, WAITING))
+    assert not is_superseded(own, chain((1, CLAIMED), (2, TAKEN)))
+
+
+def test_chains_with_nothing_in_common_are_a_fork() -> None:
+    assert not is_superseded(chain((1, CLAIMED)), chain((2, TAKEN)))
+
+
+def test_a_beginning_is_not_superseded() -> None:
+    own = chain((1, CLAIMED))
+    whole = chain((1, CLAIMED), (2, TAKEN))
+    assert own.shared_with(whole) == whole.shared_with(own) == 1
+    assert not is_superseded(whole, own)
+    assert own.is_prefix_of(whole)
