@@ -6,6 +6,8 @@ Heavy imports are made inside the commands, so that `--help` costs little more t
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -182,6 +184,7 @@ def run(  # noqa: PLR0913 # a command's options
 
 @cli.command()
 @acting_options
+@load_pending_option
 @click.option(
     "--skip", multiple=True, metavar="BACKEND", help="Leave this backend as it is. Repeatable."
 )
@@ -194,6 +197,7 @@ def resume(  # noqa: PLR0913 # a command's options
     without: tuple[str, ...],
     output: str,
     as_json: bool,
+    load_pending: bool,
     skip: tuple[str, ...],
 ) -> None:
     """Go on with the unfinished rollout, from this or any other machine.
@@ -203,11 +207,12 @@ def resume(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import rollouts
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, rollouts.resume(desk, skip=skip))
+        _finish(desk, rollouts.resume(desk, skip=skip, load_pending=load_pending))
 
 
 @cli.command()
 @acting_options
+@load_pending_option
 @click.option(
     "--leave-changed",
     is_flag=True,
@@ -222,13 +227,14 @@ def abort(  # noqa: PLR0913 # a command's options
     without: tuple[str, ...],
     output: str,
     as_json: bool,
+    load_pending: bool,
     leave_changed: bool,
 ) -> None:
     """Take the unfinished rollout back to what ran before, as carefully as it went."""
     from rolling_deploy.operations import rollouts
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, rollouts.abort(desk, leave_changed=leave_changed))
+        _finish(desk, rollouts.abort(desk, leave_changed=leave_changed, load_pending=load_pending))
 
 
 @cli.command()
@@ -254,6 +260,7 @@ def adopt(  # noqa: PLR0913 # a command's options
 
 @cli.command()
 @acting_options
+@load_pending_option
 def unadopt(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
@@ -263,12 +270,13 @@ def unadopt(  # noqa: PLR0913 # a command's options
     without: tuple[str, ...],
     output: str,
     as_json: bool,
+    load_pending: bool,
 ) -> None:
     """Give the upstream files back, byte for byte as they were before `adopt`."""
     from rolling_deploy.operations import adoption
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, adoption.unadopt(desk))
+        _finish(desk, adoption.unadopt(desk, load_pending=load_pending))
 
 
 @cli.command()
@@ -298,12 +306,14 @@ def status(*, inventory_path: Path, state_dir: Path | None, as_json: bool) -> No
     from rolling_deploy.state.record_file import default_state_dir
 
     view = told(_inventory(inventory_path), state_dir or default_state_dir())
+    go_on = "rolling-deploy resume" if view.rollout and view.rollout.next_step else ""
+    advice = _with_options(go_on or "rolling-deploy plan", inventory_path, state_dir)
     click.echo(one_line(status_object(view)) if as_json else "\n".join(status_lines(view)))
     if view.problems:
         raise Degraded(
             f"{len(view.problems)} problems",
             site="see the problems above",
-            next_step="rolling-deploy resume" if view.rollout else "rolling-deploy plan",
+            next_step=advice,
         )
 
 
@@ -372,26 +382,36 @@ def _desk(  # what every operation needs
     from rolling_deploy.runner import Stop
     from rolling_deploy.state.record_file import default_state_dir
 
-    inventory = _inventory(inventory_path)
     view = viewer(output)
     stop = Stop()
     _hear_signals(stop)
-    desk = Desk(
-        inventory,
-        state_dir or default_state_dir(),
-        view,
-        _confirm(view, yes=yes),
-        stop,
-        frozenset(without),
-        reason,
-    )
     try:
-        yield desk
+        yield Desk(
+            _inventory(inventory_path),
+            state_dir or default_state_dir(),
+            view,
+            _confirm(view, yes=yes),
+            stop,
+            frozenset(without),
+            reason,
+        )
     except RollingDeployError as error:
+        # What is pasted must mean the same inventory and records.
+        error.next_step = _with_options(error.next_step, inventory_path, state_dir)
         view.failed(error)
         raise
     finally:
         view.close()
+
+
+def _with_options(next_step: str, inventory: Path, state_dir: Path | None) -> str:
+    """Answers the advice with its commands for this very inventory, unless it is the usual one."""
+    options = ""
+    if inventory != Path("inventory.yaml"):
+        options += f" -i {shlex.quote(str(inventory))}"
+    if state_dir is not None:
+        options += f" --state-dir {shlex.quote(str(state_dir))}"
+    return re.sub(r"(rolling-deploy [a-z]+)", rf"\1{options}", next_step) if options else next_step
 
 
 def _hear_signals(stop: Stop) -> None:

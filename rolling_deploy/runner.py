@@ -22,16 +22,7 @@ from rolling_deploy.ports import (
     Reporter,
     Written,
 )
-from rolling_deploy.rollout.decide import (
-    Act,
-    Finish,
-    Halt,
-    Note,
-    Wait,
-    decide,
-    interest,
-    wanted_out,
-)
+from rolling_deploy.rollout.decide import decide, interest
 from rolling_deploy.rollout.fold import advance, fold, step_key
 from rolling_deploy.rollout.forecast import ahead
 from rolling_deploy.rollout.journal import (
@@ -44,9 +35,11 @@ from rolling_deploy.rollout.journal import (
     Opened,
     Record,
 )
+from rolling_deploy.rollout.move import Act, Finish, Halt, Note, Wait
 from rolling_deploy.rollout.observed import Interest, Seen
 from rolling_deploy.rollout.safety import check
 from rolling_deploy.rollout.step import Outcome, Result, Step, machine_of
+from rolling_deploy.rollout.view import wanted_out
 
 TURNS_MAX = 1_000_000
 """A bound on the loop. A rollout of 300 backends takes about 4,000 turns, waits of hours some
@@ -100,6 +93,7 @@ class Runner:
     reporter: Reporter
     token: FenceToken
     stop: Stop = field(default_factory=Stop)
+    last_seen: Seen | None = field(default=None, init=False)
     spawn: Callable[[Callable[[], None], str], None] = in_thread
     """How slow work is started. Doing it in place instead makes every run repeatable."""
 
@@ -124,7 +118,13 @@ class Runner:
             RolloutHeld: somebody has taken over.
             InvariantBroken: a bug; nothing was done about it.
         """
-        self.stop.is_heard = True
+        try:
+            self.stop.is_heard = True
+            return self._run()
+        finally:
+            self.stop.is_heard = False
+
+    def _run(self) -> tuple[Record, Halted | Closed]:
         record = fold(self.journal.entries())
         seen, asked = self._look(record)
         for _ in range(TURNS_MAX):
@@ -139,8 +139,7 @@ class Runner:
                 case Act():
                     check(record, seen, move.steps)
                     record, is_anything_done = self._act(record, move.steps)
-                    if is_anything_done:
-                        seen, asked = self._look(record)
+                    seen, asked = self._look(record) if is_anything_done else (seen, asked)
                 case Wait():
                     self._wait(move, record)
                     seen, asked = self._look(record)
@@ -156,12 +155,17 @@ class Runner:
 
     def _look(self, record: Record) -> tuple[Seen, Interest]:
         asked = ahead(record)
-        return self._in_thread(lambda: self.machines.look(asked), record), asked
+        seen = self._in_thread(lambda: self.machines.look(asked), record)
+        self.last_seen = seen
+        return seen, asked
 
     def _write(
         self, record: Record, facts: Sequence[Fact], *, before_acting: bool = False
     ) -> Record:
-        for entry in self.journal.append(facts, before_acting=before_acting):
+        entries = self._in_thread(
+            lambda: self.journal.append(facts, before_acting=before_acting), record
+        )
+        for entry in entries:
             record = self._advance(record, entry)
         return record
 
@@ -179,9 +183,11 @@ class Runner:
         """
         tried = record.attempts
         facts = [Intended(s, tried.get(step_key(s, record.claims), 0) + 1) for s in steps]
-        entries = self.journal.append(facts, before_acting=True)
+        entries = self._in_thread(lambda: self.journal.append(facts, before_acting=True), record)
         for entry in entries:
             record = self._advance(record, entry)
+        # An intent that was written and not begun is in doubt, and looked at: that is safe.
+        self._leave_if_asked(record)
         answers: queue.Queue[tuple[int, Result | BaseException]] = queue.Queue()
         for entry, step in zip(entries, steps, strict=True):
             self._start(entry.seq, step, record.opened, answers)
@@ -273,7 +279,7 @@ class Runner:
             f"ended by signal {self.stop.signal_number}{doubt}",
             signal_number=self.stop.signal_number,
             where=f"rollout {record.opened.rollout}",
-            site=f"{out} is out of rotation, the others serve" if out else "every backend serves",
+            site=f"{out} is out of rotation, the others serve" if out else "nobody is out by us",
             next_step="rolling-deploy resume",
         )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.ports import Event, FenceToken
-from rolling_deploy.rollout.decide import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.journal import (
     Chain,
@@ -19,6 +18,7 @@ from rolling_deploy.rollout.journal import (
     encode,
     entries_after,
 )
+from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Interest,

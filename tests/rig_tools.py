@@ -7,6 +7,7 @@ exit code and the four-part message on its standard error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -215,11 +216,7 @@ class Command:
             self.kill()
             late = f"not over within {LIMIT_S:.0f} s: {' '.join(self.argv)}"
             raise AssertionError(late) from None
-        for thread in self._threads:
-            thread.join(10)
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
+        self._close()
         ended = 128 - code if code < 0 else code
         return Ended(ended, "".join(self._lines), "".join(self._errors), tuple(self.events))
 
@@ -228,6 +225,14 @@ class Command:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+        self._close()
+
+    def _close(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @dataclass
@@ -323,6 +328,7 @@ class Rig:
             yield load
         finally:
             seen = load.stop()
+        # Not reached when the test failed: its own reason is the one to be told.
         assert_nobody_noticed(seen)
 
     def managed(self) -> dict[str, bytes]:
@@ -333,6 +339,11 @@ class Rig:
         """Answers the worker processes of every load balancer's nginx: new ones mean a reload."""
         return {b.name: workers_of(b) for b in self.fleet.balancers}
 
+    def expect_no_reload(self, before: Mapping[str, frozenset[int]]) -> None:
+        """No nginx has a worker that it did not have before; some may have retired since."""
+        for name, workers in self.workers().items():
+            assert workers <= before[name], f"{name} was reloaded"
+
     def balancer(self, name: str) -> Balancer:
         """Answers the load balancer of this name."""
         return next(b for b in self.fleet.balancers if b.name == name)
@@ -341,7 +352,7 @@ class Rig:
         """Reload one nginx as a person does, and return when a new worker serves."""
         balancer = self.balancer(name)
         before = workers_of(balancer)
-        os.kill(int(balancer.pid_file.read_text(encoding="utf-8")), signal.SIGHUP)
+        os.kill(master_of(balancer), signal.SIGHUP)
         wait_until(lambda: workers_of(balancer) - before, f"{name} has new workers")
 
     def end_commands(self) -> None:
@@ -351,9 +362,21 @@ class Rig:
         self._commands.clear()
 
 
+def master_of(balancer: Balancer) -> int:
+    """Answers a load balancer's nginx master by its command line; its pid file may lie."""
+    wanted = f"-p {balancer.prefix}/ "
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (folder / "cmdline").read_bytes().decode("utf-8", "replace")
+                if line.startswith("nginx: master process") and wanted in line:
+                    return int(folder.name)
+    raise AssertionError(f"nginx of {balancer.name} does not run")
+
+
 def workers_of(balancer: Balancer) -> frozenset[int]:
     """Answers the children of a load balancer's nginx master."""
-    master = balancer.pid_file.read_text(encoding="utf-8").strip()
+    master = master_of(balancer)
     children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="utf-8")
     return frozenset(map(int, children.split()))
 

@@ -8,12 +8,10 @@ manager as `context.xml` names it. The upstream is as somebody wrote it by hand.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from rolling_deploy.demo.free_ports import ReservedPorts
 from rolling_deploy.demo.keeper import Keeper
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.demo.ssh_access import SshAccess
+from tests.session_manager import sha256_of
 from tests.strategies_fixture import TOMCAT_HOME, TomcatBackend, make_tomcat
 
 APP = Path(__file__).parent / "tomcat_app"
@@ -39,79 +38,6 @@ WRONG_RELEASE, WHAT_IT_SAYS = "3.0", "2.9"
 """A WAR that was packed with another version in it."""
 START_LIMIT_S = 120.0
 """Two JVMs start at the same time, on a machine that may be busy."""
-FETCH_LIMIT_S = 240.0
-CACHE = Path.home() / ".cache" / "rolling-deploy-tests"
-COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
-SESSION_MANAGER = {
-    "org.redisson:redisson-tomcat-10:3.39.0": (
-        "92ad771be3250c87f920d5c057cc2ff636494f0f0b82fb9783ae3bed7733446e"
-    ),
-    "org.redisson:redisson-all:3.39.0": (
-        "be62927bfca30c3dc2bee65e0b84dcbcd3e681919903e2aecddbf3f1c3ee111c"
-    ),
-}
-"""The two jars that Redisson's manual puts into Tomcat's `lib`, and their sha256."""
-
-
-class NotHere(Exception):
-    """This machine lacks something; the text says what."""
-
-
-# The session manager
-
-
-def session_manager_jars() -> list[Path]:
-    """Answers the jars of the session manager; fetched once, then kept for all runs.
-
-    Raises:
-        NotHere: they are not kept yet and cannot be fetched.
-    """
-    return [kept_jar(coordinates, digest) for coordinates, digest in SESSION_MANAGER.items()]
-
-
-def kept_jar(coordinates: str, digest: str) -> Path:
-    """Answers one jar with this sha256, from the cache or from Maven Central."""
-    _, artifact, version = coordinates.split(":")
-    jar = CACHE / f"{artifact}-{version}.jar"
-    if jar.exists() and sha256_of(jar) == digest:
-        return jar
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".fetching-") as folder:
-        fetched = fetched_jar(coordinates, Path(folder))
-        found = sha256_of(fetched)
-        assert found == digest, f"{coordinates}: sha256 should be {digest}, is {found}"
-        fetched.rename(jar)
-    return jar
-
-
-def fetched_jar(coordinates: str, folder: Path) -> Path:
-    """Answers the jar as the machine's Maven gets it, by its own settings and mirrors."""
-    if shutil.which("mvn") is None:
-        raise NotHere(f"{coordinates} is not in `{CACHE}`, and there is no mvn to fetch it with")
-    argv = [
-        "mvn",
-        "-B",
-        "-q",
-        COPY_GOAL,
-        f"-Dartifact={coordinates}",
-        f"-DoutputDirectory={folder}",
-    ]
-    try:
-        done = subprocess.run(
-            argv, cwd=folder, capture_output=True, text=True, timeout=FETCH_LIMIT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise NotHere(f"mvn did not fetch {coordinates} in {FETCH_LIMIT_S:.0f} s") from None
-    jars = list(folder.glob("*.jar"))
-    if done.returncode != 0 or not jars:
-        said = next((line for line in done.stdout.splitlines() if "ERROR" in line), "nothing")
-        raise NotHere(f"mvn cannot fetch {coordinates}: {said}")
-    return jars[0]
-
-
-def sha256_of(path: Path) -> str:
-    """Answers the digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # The application

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rolling_deploy.rollout.decide import Move, Note
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.journal import (
@@ -20,6 +19,7 @@ from rolling_deploy.rollout.journal import (
     Purpose,
     Record,
 )
+from rolling_deploy.rollout.move import Move, Note
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Health,

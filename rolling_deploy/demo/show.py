@@ -10,7 +10,7 @@ from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE, DemoFleet, Fl
 from rolling_deploy.demo.load import Load, LoadShape
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.demo.tally import Summary
-from rolling_deploy.errors import Interrupted, RollingDeployError
+from rolling_deploy.errors import Interrupted, InvariantBroken, RollingDeployError
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.operations import adoption, rollouts
 from rolling_deploy.operations.balancer_checks import Acceptance
@@ -23,9 +23,10 @@ SETTLE_S = 1.0
 
 
 def show(*, backends: int, load_balancers: int, keep: bool, keep_alive: bool, output: str) -> int:
-    """Run the demo and answer its exit code: 0 only when nobody noticed anything.
+    """Run the demo and answer its exit code: 0, when nobody noticed anything.
 
     Raises:
+        InvariantBroken: somebody did.
         RollingDeployError: the fleet does not come up, or the rollout did not end well.
     """
     servers = Servers.find()
@@ -37,7 +38,15 @@ def show(*, backends: int, load_balancers: int, keep: bool, keep_alive: bool, ou
         print("\n".join(summary.lines()))  # noqa: T201 # the demo's data
         if keep:
             _wait_for_a_person(fleet)
-    return 0 if not summary.failed and not summary.sessions_lost else 1
+    if summary.failed or summary.sessions_lost:
+        raise InvariantBroken(
+            f"users noticed: {summary.failed} requests failed, {summary.sessions_lost} sessions "
+            "were lost",
+            where="the demo's own load",
+            site="the demo's fleet is gone; nothing else was touched",
+            next_step="report this with what stands above",
+        )
+    return 0
 
 
 def _roll_under_load(fleet: DemoFleet, view: Viewer, *, keep_alive: bool) -> Summary:

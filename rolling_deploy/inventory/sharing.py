@@ -104,17 +104,29 @@ def _load_balancer_claims(inventory: InventoryShape) -> Iterator[_Claim]:
 def _backend_claims(inventory: InventoryShape, backends: list[Effective]) -> Iterator[_Claim]:
     for backend in backends:
         index = backend.index or 0
-        for upstream, server in backend.servers.items():
-            if not server.address:
-                continue
-            is_short = ("backends", index, "address")
-            long = ("backends", index, "servers", upstream, "address")
-            path: KeyPath = long if (inventory.backends or [])[index].servers else is_short
-            expected = f"an address of its own in upstream {text_of(upstream)}"
-            thing = ("address", upstream, canonical_address(server.address))
-            yield _Claim(thing, path, expected, text_of(server.address), backend.name)
+        yield from _address_claims(inventory, backend, index)
         if backend.host and backend.upgrade:
             yield from _place_claims(inventory, backend)
+
+
+def _address_claims(inventory: InventoryShape, backend: Effective, index: int) -> Iterator[_Claim]:
+    """One address is one backend's, in whatever upstream, and so is the address it is asked at.
+
+    Else a line of one would stay live while the other is out, or the health of one would be
+    taken for the other's.
+    """
+    shape = (inventory.backends or [])[index]
+    own: KeyPath = ("backends", index)
+    claimed: set[str] = set()
+    written = [
+        ((*own, "servers", name, "address") if shape.servers else (*own, "address"), s.address)
+        for name, s in backend.servers.items()
+    ]
+    for path, address in [*written, ((*own, "probe_address"), shape.probe_address)]:
+        if address and (thing := canonical_address(address)) not in claimed:
+            claimed.add(thing)
+            expected = "an address of its own in the whole fleet"
+            yield _Claim(("address", thing), path, expected, text_of(address), backend.name)
 
 
 def _place_claims(inventory: InventoryShape, backend: Effective) -> Iterator[_Claim]:

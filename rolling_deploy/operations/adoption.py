@@ -6,8 +6,9 @@ Both are rollouts of the same engine that upgrade nothing: the same lock, record
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
-from rolling_deploy.errors import PreflightRefused, UsageWrong
+from rolling_deploy.errors import MachineUnreachable, PreflightRefused, UsageWrong
 from rolling_deploy.operations.balancer_checks import Acceptance
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.life import Desk, Run, begin, go_on
@@ -24,7 +25,9 @@ from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by
 from rolling_deploy.rollout.journal import Purpose
-from rolling_deploy.upstreams.render import Renderings, freeze
+from rolling_deploy.upstreams.merge import addresses_of
+from rolling_deploy.upstreams.render import Renderings, differences, freeze
+from rolling_deploy.upstreams.stamp import inspect
 
 
 def survey_for_adoption(site: Site, *, load_pending: bool) -> Survey:
@@ -67,13 +70,15 @@ def adopt_on(desk: Desk, site: Site, *, load_pending: bool = False) -> Run | Non
         return None
     renderings = Renderings(freeze(site.inventory, found.layouts()))
     for title, lines in file_differences(site, found, renderings):
-        desk.say("\n".join((title, *lines)))
+        # A line each: a view shows a line break within one as text.
+        for line in (title, *lines):
+            desk.say(line)
     if not desk.confirm(f"adopt the upstream files on {', '.join(todo)}?"):
         return None
     return begin(desk, site, hand, opened)
 
 
-def unadopt(desk: Desk) -> Run | None:
+def unadopt(desk: Desk, *, load_pending: bool = False) -> Run | None:
     """Put the original files back byte for byte, and prove that ours are served no more.
 
     Raises:
@@ -85,8 +90,9 @@ def unadopt(desk: Desk) -> Run | None:
         hand = _free_hand(desk, site, Purpose.UNADOPT)
         if hand.is_open:
             return go_on(desk, site, hand, ())
-        found = survey_for_adoption(site, load_pending=False)
+        found = survey_for_adoption(site, load_pending=load_pending)
         originals = _originals(site)
+        _show_going_back(desk, site, found, originals)
         out = sorted(found.left_out)
         if out:
             raise PreflightRefused(
@@ -94,7 +100,8 @@ def unadopt(desk: Desk) -> Run | None:
                 next_step="bring it back with `rolling-deploy run` first",
             )
         opened = opened_from(site, found, purpose=Purpose.UNADOPT, reason=desk.reason)
-        opened = with_originals(opened, originals)
+        digests = {name: hashlib.sha256(text).hexdigest() for name, text in originals.items()}
+        opened = with_originals(opened, digests)
         if not desk.confirm(f"put the original files back on {', '.join(originals)}?"):
             return None
         return begin(desk, site, hand, opened)
@@ -102,15 +109,46 @@ def unadopt(desk: Desk) -> Run | None:
         site.close()
 
 
-def _originals(site: Site) -> dict[str, str]:
-    kept = at_once({name: nginx.read_original for name, nginx in site.nginx.items()})
+def _show_going_back(desk: Desk, site: Site, found: Survey, originals: Mapping[str, bytes]) -> None:
+    """Tell the checks and what the originals change; refuse to undo what people did since.
+
+    Raises:
+        PreflightRefused: a check refused, or a backend that is parked now serves in the original.
+    """
+    for check in found.checks:
+        desk.reporter.event(Checked(now_ms(), check))
+    refuse([check for check in found.checks if check.name != "upstream"])
+    addresses = addresses_of(site.inventory.backends)
+    for name, original in originals.items():
+        look = found.balancers[name].look
+        now = (look.text or b"").decode("utf-8", "surrogateescape")
+        then = original.decode("utf-8", "surrogateescape")
+        for line in differences(now, then, f"{name}: the original"):
+            desk.say(line)
+        before = inspect(original, site.inventory.application, addresses)
+        file = look.seen.file
+        back = (file.down if file else frozenset()) - before.down
+        if back:
+            raise PreflightRefused(
+                f"{', '.join(sorted(back))} is parked on {name} now and serves in the original",
+                next_step="unpark it first, or keep the file managed",
+            )
+
+
+def _originals(site: Site) -> dict[str, bytes]:
+    try:
+        kept = at_once({name: nginx.read_original for name, nginx in site.nginx.items()})
+    except OSError as error:
+        raise MachineUnreachable(
+            f"the originals cannot be read: {error}", next_step="run it again"
+        ) from None
     missing = [name for name, original in kept.items() if original is None]
     if missing:
         raise PreflightRefused(
             f"no original is kept on {', '.join(missing)}",
             next_step="a file that was never adopted needs no `unadopt`",
         )
-    return {name: hashlib.sha256(text or b"").hexdigest() for name, text in kept.items()}
+    return {name: text or b"" for name, text in kept.items()}
 
 
 def _free_hand(desk: Desk, site: Site, purpose: Purpose) -> InHand:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rolling_deploy.errors import InputWrong
+from rolling_deploy.errors import InputWrong, RecordWrong
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.nginx import Look
 from rolling_deploy.remote.nginx_facts import NginxFacts, checks
+from rolling_deploy.remote.record_copies import read_copies
+from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.upstreams.merge import Merged, addresses_of, merge
 from rolling_deploy.upstreams.reading import (
@@ -16,14 +18,17 @@ from rolling_deploy.upstreams.reading import (
     layout_from_settings,
     read_layout,
 )
-from rolling_deploy.upstreams.render import Renderings, freeze
+from rolling_deploy.upstreams.render import Frozen, Renderings
 from rolling_deploy.upstreams.routes import (
     Dump,
+    is_included,
     other_routes,
     parse_dump,
     setting,
+    unclear_routes,
     upstream_elsewhere,
     users_of,
+    would_be_included,
 )
 from rolling_deploy.upstreams.stamp import parking_edit
 
@@ -126,7 +131,7 @@ class BalancerChecks:
             other = file.stamp.application
             self._add("managed file", Verdict.REFUSED, f"is managed for application {other}")
             return False
-        if not file.is_intact and not self._is_only_parked(merged):
+        if not file.is_intact and not self._is_only_parked():
             verdict = Verdict.OK if self.acceptance.adopting else Verdict.REFUSED
             self._add(
                 "managed file",
@@ -150,24 +155,28 @@ class BalancerChecks:
             self._add("earlier workers", Verdict.REFUSED, f"{seen.earlier_workers} are still there")
         return True
 
-    def _is_only_parked(self, merged: Merged) -> bool:
-        """A person who parks a backend edits our file: only `down` differs from our rendering."""
+    def _is_only_parked(self) -> bool:
+        """A person who parks a backend edits our file: only `down` differs from what we wrote.
+
+        What we wrote is rendered again from what that rollout froze; its record lies beside it.
+        """
         file = self.look.seen.file
         if file is None or file.stamp is None or self.look.text is None:
             return False
-        inventory = self.site.inventory
+        stamp = file.stamp
+        copies, _ = read_copies({self.name: self.site.place_of(self.name)}, stamp.rollout)
+        chain = copies[self.name].chain if self.name in copies else None
+        if chain is None or not chain.entries:
+            return False
         try:
-            rendered = Renderings(freeze(inventory, {self.name: merged.layout})).text(
-                self.name,
-                file.stamp.out,
-                file.stamp.rollout,
-                file.stamp.claim,
-                file.stamp.generation,
+            opened = fold(chain.entries).opened
+            rendered = Renderings(Frozen.from_json(opened.frozen)).text(
+                self.name, stamp.out, stamp.rollout, stamp.claim, stamp.generation
             )
-        except (InputWrong, ValueError):
+        except (InputWrong, RecordWrong, KeyError, ValueError):
             return False
         text = self.look.text.decode("utf-8", "surrogateescape")
-        return parking_edit(text, rendered, addresses_of(inventory.backends)) is not None
+        return parking_edit(text, rendered, addresses_of(self.site.inventory.backends)) is not None
 
     def _first_contact(self, merged: Merged) -> None:
         if self.acceptance.adopting:
@@ -206,10 +215,24 @@ class BalancerChecks:
                 Verdict.WARNING,
                 f"{foreign.upstream} has {foreign.address}, which is not in the inventory: kept",
             )
+        for line in merged.undeclared:
+            self._add(
+                "upstream",
+                Verdict.WARNING,
+                f"{line.upstream} has {line.address} of {line.backend}, which the inventory does "
+                "not say: kept, and taken out with it",
+            )
+        for name in merged.foreign_upstreams:
+            self._add(
+                "upstream",
+                Verdict.WARNING,
+                f"the file has an upstream {name}, which is not in the inventory: kept",
+            )
 
     def _configuration(self, dump: Dump) -> None:
         inventory = self.site.inventory
         names = set(inventory.upstreams)
+        self._inclusion(dump)
         for path, lines in upstream_elsewhere(dump, names, self._managed):
             self._add(
                 "upstream",
@@ -217,7 +240,36 @@ class BalancerChecks:
                 f"defined in {path} too; move lines {lines.first}-{lines.last} to "
                 f"{self.settings.file}",
             )
-        addresses = {a for each in addresses_of(inventory.backends).values() for a in each}
+        self._ways(dump)
+        unused = [name for name, users in users_of(dump, names).items() if not users]
+        for name in unused:
+            self._add("upstream", Verdict.WARNING, f"no proxy_pass uses {name}")
+        self._lossless(dump)
+
+    def _inclusion(self, dump: Dump) -> None:
+        """A file that nginx does not read could be published for ever without effect."""
+        file, seen = self.settings.file, self.look.seen
+        stamp = seen.file.stamp if seen.file else None
+        if stamp is not None and seen.live == stamp.generation:
+            return  # what it says is served, whatever nginx calls it
+        if self.look.text is None:
+            is_read = would_be_included(dump, self._managed)
+        else:
+            is_read = is_included(dump, self._managed)
+        if not is_read:
+            self._add(
+                "include",
+                Verdict.REFUSED,
+                f"nginx does not read {file}; add `include {file};` to the `http` block of "
+                f"{self.facts.config or 'its configuration'} and reload, or name the file as "
+                "nginx does",
+            )
+
+    def _ways(self, dump: Dump) -> None:
+        """Every way to a backend besides the managed file, and what could not be told to be one."""
+        addresses = {
+            a for each in addresses_of(self.site.inventory.backends).values() for a in each
+        }
         routes = other_routes(dump, self._managed, addresses)
         for route in routes:
             is_accepted = route.address in self.settings.acknowledged_routes
@@ -227,12 +279,20 @@ class BalancerChecks:
                 f"{route.file}:{route.line}: {route.text} reaches {route.address}"
                 + (" (acknowledged)" if is_accepted else "; acknowledge it or remove it"),
             )
-        if not routes:
+        known = {(route.file, route.line) for route in routes}
+        unclear = [
+            f"{route.file}:{route.line}: {route.text}: whether it reaches a backend is not known"
+            for route in unclear_routes(dump, addresses)
+            if (route.file, route.line) not in known
+        ]
+        unclear += [
+            f"{path} cannot be read as nginx does; it was only searched for the addresses"
+            for path in dump.unparsed_files()
+        ]
+        for detail in unclear:
+            self._add("other ways", Verdict.NOT_CHECKED, detail)
+        if not routes and not unclear:
             self._add("other ways", Verdict.OK, "no other way to a backend in the configuration")
-        unused = [name for name, users in users_of(dump, names).items() if not users]
-        for name in unused:
-            self._add("upstream", Verdict.WARNING, f"no proxy_pass uses {name}")
-        self._lossless(dump)
 
     def _lossless(self, dump: Dump) -> None:
         """What a reload costs here, whoever does it."""

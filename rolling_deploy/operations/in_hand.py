@@ -58,6 +58,8 @@ def find(site: Site, state_dir: Path) -> InHand:
         RecordWrong: a copy cannot be read, or two copies differ.
     """
     copies, silent = read_copies(site.places)
+    for name, copy in copies.items():
+        _require_readable(name, copy)
     ids = {copy.current for copy in copies.values() if copy.current}
     application = site.inventory.application
     ids |= _local_ids(state_dir, application, but=ids)
@@ -155,12 +157,7 @@ def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Cop
     copies = {**{n: c for n, c in first.items() if c.current == rollout}, **others}
     chains: dict[str, Chain] = {}
     for name, copy in copies.items():
-        if copy.problem:
-            raise RecordWrong(
-                f"the copy of the record on {name} cannot be used: {copy.problem}",
-                where=name,
-                next_step="rolling-deploy status",
-            )
+        _require_readable(name, copy)
         if copy.chain is not None:
             chains[name] = copy.chain
     known = {name: len(chain.lines) for name, chain in chains.items()}
@@ -169,6 +166,20 @@ def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Cop
     if own.lines and not _is_left_behind(own, agree(chains), is_everywhere=is_everywhere):
         chains[HERE] = own
     return _Found(agree(chains), known, own)
+
+
+def _require_readable(name: str, copy: Copy) -> None:
+    """A copy that cannot be read is never taken for none.
+
+    Raises:
+        RecordWrong: it is there, or may be, and cannot be used.
+    """
+    if copy.problem:
+        raise RecordWrong(
+            f"the copy of the record on {name} cannot be used: {copy.problem}",
+            where=name,
+            next_step=f"mend it on {name}, then `rolling-deploy status`",
+        )
 
 
 def _is_left_behind(own: Chain, others: Chain, *, is_everywhere: bool) -> bool:

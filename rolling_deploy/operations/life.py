@@ -12,18 +12,18 @@ from rolling_deploy.errors import (
     MachineUnreachable,
     PreflightRefused,
     RolloutHalted,
+    RolloutHeld,
     UsageWrong,
     WentBack,
 )
-from rolling_deploy.operations.in_hand import InHand
+from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.machines import FleetMachines, WallClock, now_ms
 from rolling_deploy.operations.opening import ci_job, machine, who
 from rolling_deploy.operations.record import RecordJournal
 from rolling_deploy.operations.site import Site, connect
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import FenceToken, Reporter, Said
-from rolling_deploy.remote.record_copies import Heart, Holder, hold, let_go
-from rolling_deploy.rollout.decide import wanted_out
+from rolling_deploy.remote.record_copies import LIMIT_MS, Heart, Holder, hold, let_go
 from rolling_deploy.rollout.journal import (
     Cause,
     Chain,
@@ -33,15 +33,22 @@ from rolling_deploy.rollout.journal import (
     Entry,
     Fact,
     Halted,
+    Met,
     Opened,
     Purpose,
     Record,
     TakenOver,
 )
+from rolling_deploy.rollout.move import Free
+from rolling_deploy.rollout.observed import BackendSeen, Seen, Unreachable
 from rolling_deploy.rollout.step import Outcome
+from rolling_deploy.rollout.view import wanted_out
 from rolling_deploy.runner import Runner, Stop
 from rolling_deploy.settings import Inventory
 from rolling_deploy.state.record_file import RecordFile
+
+FAREWELL_MS = 1_000
+"""How long giving the lock up may take once a signal came."""
 
 Confirm = Callable[[str], bool]
 """Asks a person; answers False when they say no. Raises `UsageWrong` without a terminal."""
@@ -75,6 +82,7 @@ class Run:
     entries: Sequence[Entry]
     record: Record
     end: Halted | Closed
+    seen: Seen | None = None
 
     def raise_unless_done(self) -> None:
         """Turn an end that is not the one asked for into its error.
@@ -83,7 +91,7 @@ class Run:
             RolloutHalted, WentBack, MachineUnreachable, PreflightRefused: by how it ended.
         """
         if isinstance(self.end, Halted):
-            raise halted(self.record, self.end)
+            raise halted(self.record, self.end, self.seen)
         match self.end.ending:
             case Ending.DONE | Ending.ABORTED:
                 return
@@ -91,7 +99,7 @@ class Run:
                 raise WentBack(
                     self.end.reason,
                     where=f"rollout {self.record.opened.rollout}",
-                    site="every backend serves; what failed runs what it ran before",
+                    site=site_text(self.record, self.seen),
                     next_step="mend the release and run again",
                 )
             case Ending.NOTHING_TOUCHED:
@@ -104,21 +112,62 @@ class Run:
                 )
 
 
-def halted(record: Record, end: Halted) -> RolloutHalted:
-    """Answers the message of a halt: what, where, is the site all right, what next."""
-    out = sorted(wanted_out(record) | record.opened.parked)
+ADVICE = {
+    Cause.HANDS: "compare the managed file with the copy in the state directory beside it "
+    "(`.incoming` is what was written last); put that back or finish by hand, reload nginx, then "
+    "`rolling-deploy resume`",
+    Cause.DECLARED_OFF: "when it is back: `rolling-deploy resume` without `--without`",
+    Cause.UNREACHABLE: "when it answers again: `rolling-deploy resume`; one that is really off is "
+    "declared with `rolling-deploy resume --without NAME`",
+    Cause.DRAIN: "wait until those connections end, then `rolling-deploy resume`; or "
+    "`rolling-deploy abort`",
+    Cause.STORE: "mend the session store, then `rolling-deploy resume`; or `rolling-deploy abort`",
+    Cause.CAPACITY: "bring the others back, then `rolling-deploy resume`; or "
+    "`rolling-deploy abort`",
+}
+"""What to do about a halt, where it is not the general advice."""
+
+ADVICE_GENERAL = (
+    "look with `rolling-deploy status`; then `rolling-deploy resume` tries once more, "
+    "`rolling-deploy abort` goes back"
+)
+
+
+def halted(record: Record, end: Halted, seen: Seen | None = None) -> RolloutHalted:
+    """Answers the message of a halt: what, where, is the site all right, what next.
+
+    Args:
+        seen: the last look, if there was one: what it could not see is said.
+    """
     opened = record.opened
-    serving = sorted({b for m in opened.upstreams.values() for b in m} - set(out))
-    site = f"{', '.join(serving)} in rotation"
-    if wanted_out(record):
-        site += f"; {', '.join(sorted(wanted_out(record)))} out of rotation on purpose"
     return RolloutHalted(
         end.reason,
         where=f"rollout {opened.rollout} ({end.cause})",
-        site=site,
-        next_step="look with `rolling-deploy status`; then `rolling-deploy resume` tries once "
-        "more, `rolling-deploy abort` goes back",
+        site=site_text(record, seen),
+        next_step=ADVICE.get(end.cause, ADVICE_GENERAL),
     )
+
+
+def site_text(record: Record, seen: Seen | None) -> str:
+    """Answers whether the site is all right, as far as it was seen."""
+    opened = record.opened
+    out = wanted_out(record)
+    every = {*opened.order, *opened.already}
+    texts = [f"{', '.join(sorted(every - out)) or 'nobody'} in rotation"]
+    if out:
+        texts.append(f"{', '.join(sorted(out))} out of rotation on purpose")
+    if opened.parked:
+        texts.append(f"{', '.join(sorted(opened.parked))} parked by a person")
+    for name, one in sorted((seen.load_balancers if seen else {}).items()):
+        if isinstance(one, Unreachable):
+            texts.append(f"{name} was not seen ({one.detail})")
+        elif one.live is None and opened.purpose is Purpose.DEPLOY:
+            texts.append(f"{name} DOES NOT ANSWER on its generation port: look at its nginx")
+    for name, backend in sorted((seen.backends if seen else {}).items()):
+        health = backend.health if isinstance(backend, BackendSeen) else None
+        if health and not health.is_good and name not in out:
+            texts.append(f"{name} is NOT healthy ({health.detail})")
+    return "; ".join(texts)
 
 
 def record_of(hand: InHand) -> Record:
@@ -138,19 +187,25 @@ def begin(desk: Desk, site: Site, hand: InHand, opened: Opened) -> Run:
     facts: list[Fact] = [opened]
     if desk.off:
         facts.append(DeclaredOff(desk.off, opened.by))
-    return _drive(desk, site, token, hand, Chain(), facts)
+    return _drive(desk, site, token, hand, facts)
 
 
-def go_on(desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact]) -> Run:
-    """Take an unfinished rollout over with a higher epoch and drive it."""
-    if hand.chain is None:
-        raise UsageWrong("there is no rollout", next_step="rolling-deploy run")
+def go_on(
+    desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact], met: Sequence[Met] = ()
+) -> Run:
+    """Take an unfinished rollout over with a higher epoch and drive it.
+
+    Args:
+        answers: what a person decided.
+        met: load balancers that were off at the opening and are seen for the first time.
+    """
     record = record_of(hand)
+    by = f"{who()} on {machine()}"
     token = FenceToken(record.opened.rollout, hand.epoch + 1, _holder_id())
-    facts: list[Fact] = [TakenOver(f"{who()} on {machine()}", lost=not hand.is_local)]
+    facts: list[Fact] = [TakenOver(by, lost=not hand.is_local, reason=desk.reason), *met]
     if desk.off != record.off:
-        facts.append(DeclaredOff(desk.off, f"{who()} on {machine()}"))
-    return _drive(desk, site, token, hand, hand.chain, [*facts, *answers])
+        facts.append(DeclaredOff(desk.off, by))
+    return _drive(desk, site, token, hand, [*facts, *answers])
 
 
 def _holder_id() -> str:
@@ -158,34 +213,82 @@ def _holder_id() -> str:
     return f"{who()}@{machine()}:{secrets.token_hex(4)}".replace(" ", "_")
 
 
-def _drive(  # the six things a life of a rollout consists of
-    desk: Desk,
-    site: Site,
-    token: FenceToken,
-    hand: InHand,
-    chain: Chain,
-    facts: Sequence[Fact],
-) -> Run:
-    holder = Holder(who(), machine(), ci_job(), now_ms(), token.rollout, desk.reason)
-    hold(site.places, token, holder, dead=hand.dead)
-    heart = Heart(site.places, token.holder)
-    heart.start()
+def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Sequence[Fact]) -> Run:
+    """Hold the local file, the lock and the fence, in this order; then read again and drive.
+
+    What was read before the fence was raised may be old by now: somebody else may have written
+    until that very moment, and cannot any more.
+    """
+    is_new = isinstance(facts[0], Opened)
     file = RecordFile(desk.state_dir, desk.inventory.application, token.rollout)
-    journal = RecordJournal(file, site.places, token, WallClock(), chain)
-    machines = FleetMachines(site)
+    heart = Heart(site.places, token.holder)
+    file.hold()
     try:
-        journal.begin(hand.known if chain.entries else {}, is_superseded=hand.is_superseded)
-        runner = Runner(machines, journal, WallClock(), desk.reporter, token, desk.stop)
+        _take_lock(desk, site, token, hand)
+        heart.start()
+        fresh = find(site, desk.state_dir)
+        _still_the_same(fresh, token, is_new=is_new)
+        chain = Chain() if is_new or fresh.chain is None else fresh.chain
+        journal = RecordJournal(file, site.places, token, WallClock(), chain, desk.say)
+        known = {} if is_new else fresh.known
+        journal.begin(known, is_superseded=fresh.is_superseded and not is_new)
+        runner = Runner(FleetMachines(site), journal, WallClock(), desk.reporter, token, desk.stop)
         runner.open(facts)
         record, end = runner.run()
         if isinstance(end, Closed):
             _prune(desk, site, record, token)
-        return Run(tuple(journal.entries()), record, end)
+        return Run(tuple(journal.entries()), record, end, runner.last_seen)
     finally:
-        # Only a courtesy: whoever comes next need not wait for the expiry. A death skips it.
+        # Only a courtesy: whoever comes next need not wait for the expiry. A death skips it, and
+        # after a signal it gets no more than a moment.
         heart.stop()
-        let_go(site.places, token.holder)
+        limit_ms = FAREWELL_MS if desk.stop.is_requested else LIMIT_MS
+        let_go(site.places, token.holder, limit_ms=limit_ms)
         file.close()
+
+
+def _take_lock(desk: Desk, site: Site, token: FenceToken, hand: InHand) -> None:
+    """Take the lock and raise the fence; wait for an earlier command that still runs there.
+
+    Raises:
+        RolloutHeld: somebody else has it, or was faster.
+        RolloutHalted: no load balancer gave it; nothing was written.
+    """
+    holder = Holder(who(), machine(), ci_job(), now_ms(), token.rollout, desk.reason)
+    failures = hold(site.places, token, holder, dead=hand.dead)
+    busy = frozenset(name for name, why in failures.items() if "busy" in why)
+    if busy:
+        desk.say(f"waiting for an earlier command on {', '.join(sorted(busy))}")
+        limit_ms = desk.inventory.fleet.policy.busy_limit_ms
+        FleetMachines(site).wait(Free(busy), limit_ms)
+        failures = hold(site.places, token, holder, dead=hand.dead)
+    for name, why in sorted(failures.items()):
+        desk.say(f"the lock was not taken on {name}: {why}")
+    if len(failures) == len(site.places):
+        reasons = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
+        raise RolloutHalted(
+            "no load balancer gave the lock, so nothing was begun",
+            where=reasons,
+            site="what was serving still serves; this run touched nothing",
+            next_step="rolling-deploy status",
+        )
+
+
+def _still_the_same(fresh: InHand, token: FenceToken, *, is_new: bool) -> None:
+    """Between the first reading and the fence somebody may have opened or closed a rollout.
+
+    Raises:
+        RolloutHeld: it is so.
+    """
+    rollout = fresh.record.opened.rollout if fresh.record else ""
+    is_ours = fresh.is_open and rollout == token.rollout
+    if fresh.is_open if is_new else not is_ours:
+        raise RolloutHeld(
+            "another run was here a moment ago",
+            where=f"rollout {rollout}",
+            site="it answers for the site; this run touched nothing",
+            next_step="rolling-deploy status",
+        )
 
 
 def _prune(desk: Desk, site: Site, record: Record, token: FenceToken) -> None:

@@ -13,10 +13,10 @@ from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote.health import probe
 from rolling_deploy.remote.opener import Opener, open_directly
-from rolling_deploy.remote.session_store import Sample, check_session_store
+from rolling_deploy.remote.session_store import check_session_store
 from rolling_deploy.remote.warm_up import warm_up
-from rolling_deploy.rollout.decide import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.journal import Opened
+from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
@@ -41,11 +41,8 @@ from rolling_deploy.rollout.step import (
 from rolling_deploy.settings import BackendSettings
 from rolling_deploy.upstreams.render import Frozen, Renderings
 
-ALIVE_LIMIT_MS = 3_000
-"""For one good answer of a backend that serves already; a lost packet is asked again within it."""
-
-READY_LOOK_MS = 1_500
-"""A look does not wait for a node to become ready; it confirms one that is."""
+LOOK_SLACK_MS = 1_000
+"""On top of what the settings allow each question, for connecting and for a busy machine."""
 
 WARM_UP_LIMIT_MS = 120_000
 """A cold JVM's first requests take seconds each; two minutes of them is a node in trouble."""
@@ -74,7 +71,6 @@ class FleetMachines:
 
     site: Site
     canary: bool = True
-    _sample: Sample | None = None
     _renderings: dict[str, Renderings] = field(default_factory=dict)
 
     def look(self, interest: Interest) -> Seen:
@@ -109,17 +105,41 @@ class FleetMachines:
 
     def _look_at_backend(self, name: str, interest: Interest) -> BackendSeen | Unreachable:
         seen = BackendSeen(None)
+        if name in interest.ready and self._backend(name).health.version.is_configured:
+            return self._look_at_both(name, interest.ready[name])
         if name in interest.backends or name in interest.ready:
             on_disk = self.look_at_disk(name)
             if isinstance(on_disk, Unreachable):
                 return on_disk
             seen = on_disk
         if name in interest.ready:
-            health = self.health(name, interest.ready[name], None, READY_LOOK_MS)
+            health = self.health(name, interest.ready[name], None, self._look_ms(name))
             return replace(seen, health=health)
         if name in interest.alive:
-            return replace(seen, health=self.health(name, None, 1, ALIVE_LIMIT_MS))
+            return replace(seen, health=self.health(name, None, 1, self._look_ms(name)))
         return seen
+
+    def _look_ms(self, name: str) -> int:
+        """How long a look may ask: long enough for a slow, healthy backend's whole streak."""
+        health = self._backend(name).health
+        questions = max(2, health.streak)  # one may be lost and is asked again
+        return questions * (health.timeout_ms + health.interval_min_ms) + LOOK_SLACK_MS
+
+    def _look_at_both(self, name: str, version: str | None) -> BackendSeen | Unreachable:
+        """Disk and health at the same time.
+
+        Only where the answers carry a version: otherwise the process is first seen to be the new
+        one, and then asked.
+        """
+        calls: dict[str, Callable[[], BackendSeen | Unreachable | Health]] = {
+            "disk": lambda: self.look_at_disk(name),
+            "health": lambda: self.health(name, version, None, self._look_ms(name)),
+        }
+        came = at_once(calls)
+        on_disk, health = came["disk"], came["health"]
+        if isinstance(on_disk, BackendSeen) and isinstance(health, Health):
+            return replace(on_disk, health=health)
+        return on_disk if isinstance(on_disk, Unreachable) else Unreachable("not seen")
 
     def look_at_disk(self, name: str) -> BackendSeen | Unreachable:
         """Answers what a backend's machine says of it, without asking the application."""
@@ -157,8 +177,8 @@ class FleetMachines:
         settings = self.site.inventory.session_store
         connection = self.site.connections.get(settings.via) if settings.via else None
         opener = connection.open_stream if connection else None
-        checks, self._sample = check_session_store(
-            settings, opener, canary=self.canary, previous=self._sample
+        checks, self.site.store_sample = check_session_store(
+            settings, opener, canary=self.canary, previous=self.site.store_sample
         )
         return checks
 
@@ -204,7 +224,7 @@ class FleetMachines:
                 nginx = self.site.nginx[step.load_balancer]
                 return nginx.unadopt(replaces=step.replaces, token=token)
             case Stage():
-                return self.site.strategies[step.backend].stage(opened.release, token)
+                return self._stage(step, opened, token)
             case Activate():
                 artifact = (
                     opened.artifacts[step.backend]
@@ -219,9 +239,17 @@ class FleetMachines:
             case Continuity():
                 return Result(Outcome.NOT_CHECKED, "no session canary is configured")
 
+    def _stage(self, step: Stage, opened: Opened, token: FenceToken) -> Result:
+        """Stage exactly what this rollout was opened with, not what a rebuild made of it since."""
+        strategy = self.site.strategies[step.backend]
+        if strategy.artifact_id(opened.release) != opened.artifacts[step.backend]:
+            reason = "the local artifact is not the one this rollout was opened with"
+            return Result(Outcome.FAILED, reason)
+        return strategy.stage(opened.release, token)
+
     def _apply(self, step: Apply, opened: Opened, token: FenceToken) -> Result:
         """Publish a rendering made from what the record froze, never from today's templates."""
-        key = opened.rollout
+        key = f"{opened.rollout} {','.join(sorted(opened.initial))}"
         if key not in self._renderings:
             self._renderings[key] = Renderings(Frozen.from_json(opened.frozen))
         text = self._renderings[key].text(

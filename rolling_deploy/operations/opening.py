@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import getpass
 import os
+import posixpath
 import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from rolling_deploy import __version__
+from rolling_deploy.operations.balancer_checks import BalancerSurvey
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
 from rolling_deploy.parallel import at_once
-from rolling_deploy.rollout.decide import ABSENT
 from rolling_deploy.rollout.fleet import OnFailure
 from rolling_deploy.rollout.journal import FORMAT, Before, Opened, Purpose
 from rolling_deploy.rollout.observed import BackendSeen, Check, Verdict
-from rolling_deploy.upstreams.pretest import compiled_out, pretest_config
-from rolling_deploy.upstreams.render import Renderings, freeze
-from rolling_deploy.upstreams.routes import defined_variables, parse_dump, setting
+from rolling_deploy.rollout.view import ABSENT
+from rolling_deploy.settings import Inventory
+from rolling_deploy.upstreams.layout import Layout
+from rolling_deploy.upstreams.pretest import Surroundings, compiled_out, pretest_config
+from rolling_deploy.upstreams.render import Frozen, Renderings, freeze
+from rolling_deploy.upstreams.routes import (
+    defined_variables,
+    http_setting,
+    parse_dump,
+    setting,
+)
 
 WORKDIR = "@WORKDIR@"
 """The load balancer puts its throw-away directory here."""
@@ -98,16 +108,65 @@ def opened_from(
         parked=parked,
         left_out=left_out,
         load_balancers=tuple(inventory.load_balancers),
-        upstreams={n: tuple(sorted(b)) for n, b in inventory.fleet.upstreams().items()},
+        upstreams=serving_members(inventory, found.layouts()),
         policy=inventory.fleet.policy,
         artifacts=artifacts,
         before=before,
-        initial={name: _digest(found, name) for name in found.balancers},
+        initial={name: digest_of_file(one) for name, one in found.balancers.items()},
         originals={},
         frozen=freeze(inventory, found.layouts()).to_json(),
         by=f"{who()} on {machine()}",
         reason=reason,
+        places=places_of(site.inventory),
     )
+
+
+def serving_members(
+    inventory: Inventory, layouts: Mapping[str, Layout]
+) -> dict[str, tuple[str, ...]]:
+    """Answers the backends that carry traffic in each upstream, for the capacity guard.
+
+    One that is `down` by a person there carries nothing, and a backup only where nobody else
+    does. Where load balancers differ, each has its own entry, so that the guard holds on every
+    one. What an earlier rollout left out counts: its lines come without our `down`, and the guard
+    knows it by its name.
+    """
+    members: dict[str, tuple[str, ...]] = {}
+    for upstream, declared in inventory.fleet.upstreams().items():
+        each = {name: _carrying(layout, upstream) & declared for name, layout in layouts.items()}
+        if len(set(each.values())) > 1:
+            for name, carrying in each.items():
+                members[f"{upstream} on {name}"] = tuple(sorted(carrying))
+        else:
+            carrying = next(iter(each.values()), declared)
+            members[upstream] = tuple(sorted(carrying))
+    return members
+
+
+def _carrying(layout: Layout, upstream: str) -> frozenset[str]:
+    lines = [
+        line
+        for block in layout.upstreams
+        if block.name == upstream
+        for line in block.servers
+        if not line.is_down
+    ]
+    ordinary = frozenset(line.backend for line in lines if not line.is_backup)
+    return ordinary or frozenset(line.backend for line in lines)
+
+
+def places_of(inventory: Inventory) -> dict[str, str]:
+    """Answers what a rollout is bound to in the inventory, by machine, for comparing."""
+    places = {}
+    for name, balancer in inventory.load_balancers.items():
+        where = f"{balancer.file} {balancer.state_dir} {balancer.generation_port}"
+        places[f"load balancer {name}"] = f"{inventory.hosts[balancer.host].address} {where}"
+    for name, backend in inventory.backends.items():
+        strategy = backend.strategy
+        lines = " ".join(f"{u}={s.address}" for u, s in sorted(backend.servers.items()))
+        where = f"{strategy.state_dir} {backend.probe_address} {lines}"
+        places[f"backend {name}"] = f"{inventory.hosts[backend.host].address} {where}"
+    return places
 
 
 def _artifacts(site: Site, release: str) -> dict[str, str]:
@@ -129,9 +188,25 @@ def _is_on(seen: object, artifact: str, release: str) -> bool:
     return is_served and seen.artifact == artifact and seen.is_restarted_since_swap is not False
 
 
-def _digest(found: Survey, name: str) -> str:
-    file = found.balancers[name].look.seen.file
+def digest_of_file(balancer: BalancerSurvey) -> str:
+    """Answers the digest of a load balancer's managed file."""
+    file = balancer.look.seen.file
     return file.digest if file else ABSENT
+
+
+def frozen_with(
+    frozen: Mapping[str, Any], site: Site, name: str, balancer: BalancerSurvey
+) -> dict[str, Any]:
+    """Answers the frozen inputs of a rollout with one more load balancer's layout."""
+    if balancer.merged is None:
+        return dict(frozen)
+    before = Frozen.from_json(frozen)
+    port = site.inventory.load_balancers[name].generation_port
+    return replace(
+        before,
+        layouts={**before.layouts, name: balancer.merged.layout},
+        ports={**before.ports, name: port},
+    ).to_json()
 
 
 def check_renderings(site: Site, found: Survey, opened: Opened) -> tuple[Check, ...]:
@@ -168,7 +243,7 @@ def planned_variants(opened: Opened) -> list[frozenset[str]]:
     order = opened.order
     waves = [frozenset(order[i : i + size]) for i in range(0, len(order), size)]
     members = [set(m) - opened.parked for m in opened.upstreams.values()]
-    singles = [frozenset({b}) for b in order if all(m - {b} for m in members)]
+    singles = [frozenset({b}) for b in order if all(m - {b} for m in members if b in m)]
     left = [opened.left_out] if opened.left_out else []
     return list(dict.fromkeys([frozenset(), *left, *waves, *singles]))
 
@@ -176,16 +251,21 @@ def planned_variants(opened: Opened) -> list[frozenset[str]]:
 def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
     facts = found.balancers[name].facts
     dump = parse_dump(facts.dump or "")
-    modules = [s.arguments[0] for s in setting(dump, "load_module") if s.arguments]
+    # Relative to nginx's prefix, which the test has one of its own for.
+    modules = [
+        posixpath.join(facts.prefix, s.arguments[0])
+        for s in setting(dump, "load_module")
+        if s.arguments
+    ]
     users = [" ".join(s.arguments) for s in setting(dump, "user")]
-    config = pretest_config(
-        texts,
+    around = Surroundings(
         modules,
-        users[0] if users else None,
-        WORKDIR,
+        users[0] if users else "",
         compiled_out(facts.built_without),
         defined_variables(dump),
+        http_setting(dump, "resolver"),
     )
+    config = pretest_config(texts, WORKDIR, around)
     passed, said = site.nginx[name].pretest(config)
     what = f"{len(texts)} renderings"
     if passed:
@@ -193,15 +273,21 @@ def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
     return Check(name, "renderings", Verdict.REFUSED, f"{what}: {said}")
 
 
-def check_going_back(opened: Opened) -> tuple[Check, ...]:
+def check_going_back(site: Site, opened: Opened) -> tuple[Check, ...]:
     """Answers whether the policy's way back exists."""
     if opened.policy.on_failure is not OnFailure.BACK_NODE:
         return ()
-    return tuple(
-        Check(name, "going back", Verdict.REFUSED, "nothing is deployed that could be gone back to")
-        for name in opened.order
-        if opened.before[name].artifact is None
-    )
+    lines = []
+    for name in opened.order:
+        artifact = opened.before[name].artifact
+        if artifact is None:
+            detail = "nothing is deployed that could be gone back to"
+        elif name in site.strategies and not site.strategies[name].can_activate(artifact):
+            detail = f"`{artifact}` is deployed, which cannot be put in place again"
+        else:
+            continue
+        lines.append(Check(name, "going back", Verdict.REFUSED, detail))
+    return tuple(lines)
 
 
 def with_originals(opened: Opened, originals: Mapping[str, str]) -> Opened:

@@ -16,16 +16,20 @@ from rolling_deploy.operations.opening import (
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, file_differences, survey
 from rolling_deploy.report.plan import BackendRow, PlanView
-from rolling_deploy.rollout.decide import Act
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.forecast import Forecast, forecast
 from rolling_deploy.rollout.journal import (
     Claimed,
+    DeclaredOff,
+    Ending,
     Entry,
+    Fact,
     Opened,
     Purpose,
+    Record,
     Released,
 )
+from rolling_deploy.rollout.move import Act, Finish, Halt
 from rolling_deploy.rollout.observed import BackendSeen, Check, Unreachable, Verdict
 from rolling_deploy.rollout.step import Apply
 from rolling_deploy.upstreams.render import Renderings, differences, freeze
@@ -68,10 +72,11 @@ def _plan(  # everything a plan is made of
     checks = (
         *found.checks,
         *check_renderings(site, found, opened),
-        *check_going_back(opened),
+        *check_going_back(site, opened),
         *_in_the_way(hand, opened),
     )
-    steps = _forecast(site, opened, found)
+    steps = _forecast(desk, site, hand, opened, found)
+    checks = (*checks, *_ends_well(steps))
     expected = _expected(hand.chain.entries if hand.chain else (), len(opened.order), opened)
     return PlanView(
         inventory.application,
@@ -90,13 +95,37 @@ def _plan(  # everything a plan is made of
     )
 
 
-def _forecast(site: Site, opened: Opened, found: Survey) -> Forecast:
-    """The engine's own moves, from a record that is opened in memory only."""
-    record = fold((Entry(1, 0, 1, "plan", opened),))
+def _forecast(desk: Desk, site: Site, hand: InHand, opened: Opened, found: Survey) -> Forecast:
+    """The engine's own moves, from a record that is opened in memory only; or from where an
+    unfinished rollout of the same release stands, which is what a run would go on with.
+    """
+    facts: list[Fact] = [opened]
+    if desk.off:
+        facts.append(DeclaredOff(desk.off, opened.by))
+    record = fold(Entry(n, 0, 1, "plan", fact) for n, fact in enumerate(facts, start=1))
+    if hand.record is not None and hand.is_open and _is_same(hand.record, opened):
+        record = hand.record
     silent = {"Continuity"}
     if not any(b.warm_up.paths for b in site.inventory.backends.values()):
         silent.add("WarmUp")
     return forecast(record, found.seen(), not_checked=frozenset(silent))
+
+
+def _ends_well(steps: Forecast) -> list[Check]:
+    """A rollout that could not end well even if every step had its effect must not be begun."""
+    last = steps.moves[-1]
+    match last:
+        case Halt():
+            return [Check("rollout", "ends", Verdict.REFUSED, last.halted.reason)]
+        case Finish() if last.closed.ending is not Ending.DONE:
+            return [Check("rollout", "ends", Verdict.REFUSED, last.closed.reason)]
+        case _:
+            return []
+
+
+def _is_same(record: Record, opened: Opened) -> bool:
+    same = record.opened.release == opened.release
+    return same and record.opened.inventory == opened.inventory
 
 
 def _in_the_way(hand: InHand, opened: Opened) -> list[Check]:
@@ -106,7 +135,7 @@ def _in_the_way(hand: InHand, opened: Opened) -> list[Check]:
         return [Check("rollout", "lock", Verdict.REFUSED, who)]
     if record is None or record.closed is not None:
         return []
-    if record.opened.release == opened.release and record.opened.inventory == opened.inventory:
+    if _is_same(record, opened):
         detail = f"{record.opened.rollout} is unfinished; a run goes on with it"
         return [Check("rollout", "unfinished", Verdict.WARNING, detail)]
     detail = f"{record.opened.rollout} to {record.opened.release} is unfinished"

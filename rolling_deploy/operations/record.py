@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
@@ -39,6 +39,7 @@ class RecordJournal:
     token: FenceToken
     clock: Clock
     chain: Chain
+    tell: Callable[[str], None] = field(default=lambda _: None)
 
     def __post_init__(self) -> None:
         self._entries = list(self.chain.entries)
@@ -110,9 +111,11 @@ class RecordJournal:
         replies = at_once(
             {name: partial(self._give, name, place, doing) for name, place in behind.items()}
         )
-        self.lagging = {}
+        before, self.lagging = self.lagging, {}
         for name, reply in replies.items():
             self._judge(name, reply)
+        for name in sorted(set(self.lagging) - set(before)):
+            self.tell(f"{name} does not take the record: {self.lagging[name]}")
         if len(self.lagging) == len(self.places):
             reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.lagging.items()))
             raise RolloutHalted(

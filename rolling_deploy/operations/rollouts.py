@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rolling_deploy.errors import (
+    InventoryWrong,
     MachineUnreachable,
     PreflightRefused,
     RolloutHalted,
@@ -18,25 +19,30 @@ from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.opening import (
     check_going_back,
     check_renderings,
+    digest_of_file,
+    frozen_with,
     machine,
     opened_from,
+    places_of,
     who,
 )
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, survey, survey_balancers
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by, let_go
-from rolling_deploy.rollout.decide import wanted_out
 from rolling_deploy.rollout.journal import (
     Decided,
     Direction,
     Fact,
+    Met,
     Opened,
     Purpose,
     Record,
     Redirected,
 )
 from rolling_deploy.rollout.observed import Check, Verdict
+from rolling_deploy.rollout.view import wanted_out
+from rolling_deploy.settings import Inventory
 
 
 def run(
@@ -55,18 +61,17 @@ def run(
     """
     site = desk.connect()
     try:
-        site.require(site.balancer_hosts())
-        hand = find(site, desk.state_dir)
+        hand = in_hand(desk, site)
         if hand.is_open:
-            return _go_on_with(desk, site, hand, release)
-        _refuse_held(hand)
+            return _go_on_with(desk, site, hand, release, acceptance)
+        refuse_held(hand)
         site.require_all()
         if adopt_first is not None:
             adopt_first(site)
             hand = find(site, desk.state_dir)
         opened = preflight(desk, site, release, acceptance)
         if not opened.order:
-            desk.say(f"nothing to do: every backend runs {release} already")
+            desk.say(f"nothing to do: {_nothing_to_do(opened)}")
             return None
         if not desk.confirm(_question(opened)):
             return None
@@ -86,7 +91,7 @@ def preflight(desk: Desk, site: Site, release: str, acceptance: Acceptance) -> O
     checks = list(found.checks)
     if opened is not None:
         checks += check_renderings(site, found, opened)
-        checks += check_going_back(opened)
+        checks += check_going_back(site, opened)
     for check in checks:
         desk.reporter.event(Checked(now_ms(), check))
     refuse(checks)
@@ -105,6 +110,11 @@ def _opened_or_none(site: Site, found: Survey, release: str, reason: str) -> Ope
         raise
 
 
+def _reasons(refused: Sequence[Check]) -> str:
+    """The checks on one line: what nginx and others said may hold line breaks."""
+    return "; ".join(f"{c.subject}: {c.name}: {' '.join(c.detail.split())}" for c in refused)
+
+
 def refuse(checks: Sequence[Check]) -> None:
     """Raise when a check refused.
 
@@ -113,7 +123,7 @@ def refuse(checks: Sequence[Check]) -> None:
     """
     refused = [check for check in checks if check.verdict is Verdict.REFUSED]
     if refused:
-        reasons = "; ".join(f"{c.subject}: {c.name}: {c.detail}" for c in refused)
+        reasons = _reasons(refused)
         raise PreflightRefused(
             f"{len(refused)} checks stand in the way",
             where=reasons,
@@ -121,20 +131,50 @@ def refuse(checks: Sequence[Check]) -> None:
         )
 
 
+def _nothing_to_do(opened: Opened) -> str:
+    already = ", ".join(opened.already) or "no backend"
+    parked = f"; parked by a person: {', '.join(sorted(opened.parked))}" if opened.parked else ""
+    return f"{already} runs {opened.release} already{parked}"
+
+
 def _question(opened: Opened) -> str:
     names = ", ".join(opened.order)
     return f"deploy {opened.application} {opened.release} to {names}?"
 
 
-def _refuse_held(hand: InHand) -> None:
+def in_hand(desk: Desk, site: Site) -> InHand:
+    """Answers the rollout in hand, as the load balancers that are reached tell it.
+
+    An unfinished rollout is gone on with even if one of them is cut off: the engine puts back on
+    the others and names it. To begin one, or to say that there is none, all are needed.
+
+    Raises:
+        MachineUnreachable: a load balancer is needed and not reached.
+    """
+    if not site.nginx:
+        site.require(site.balancer_hosts())
+    hand = find(site, desk.state_dir)
+    if not hand.is_open:
+        site.require(site.balancer_hosts())
+    for name, why in sorted(hand.silent.items()):
+        desk.say(f"the record on {name} was not read: {why}")
+    return hand
+
+
+def refuse_held(hand: InHand) -> None:
+    """Raise when a living holder has it.
+
+    Raises:
+        RolloutHeld: naming the holder.
+    """
     if hand.holder is not None:
         raise held_by("the load balancers", hand.holder, hand.step)
 
 
-def _go_on_with(desk: Desk, site: Site, hand: InHand, release: str) -> Run:
+def _go_on_with(desk: Desk, site: Site, hand: InHand, release: str, acceptance: Acceptance) -> Run:
     """`run` meets an unfinished rollout: the same one is resumed, another is in the way."""
     record = record_of(hand)
-    _refuse_held(hand)
+    refuse_held(hand)
     opened = record.opened
     is_same = (
         opened.purpose is Purpose.DEPLOY
@@ -154,10 +194,10 @@ def _go_on_with(desk: Desk, site: Site, hand: InHand, release: str) -> Run:
     if record.halted is not None:
         raise halted(record, record.halted)
     desk.say(f"going on with rollout {opened.rollout}")
-    return go_on(desk, site, hand, ())
+    return _take_over(desk, site, hand, (), load_pending=acceptance.load_pending)
 
 
-def resume(desk: Desk, *, skip: tuple[str, ...] = ()) -> Run | None:
+def resume(desk: Desk, *, skip: tuple[str, ...] = (), load_pending: bool = False) -> Run | None:
     """Go on with the unfinished rollout; if it is halted this is the person's answer to it.
 
     Raises:
@@ -179,13 +219,12 @@ def resume(desk: Desk, *, skip: tuple[str, ...] = ()) -> Run | None:
         question = f"resume rollout {record.opened.rollout} ({_standing(record)})?"
         if not desk.confirm(question):
             return None
-        _check_balancers(desk, site)
-        return go_on(desk, site, hand, facts)
+        return _take_over(desk, site, hand, facts, load_pending=load_pending)
     finally:
         site.close()
 
 
-def abort(desk: Desk, *, leave_changed: bool = False) -> Run | None:
+def abort(desk: Desk, *, leave_changed: bool = False, load_pending: bool = False) -> Run | None:
     """Take the unfinished rollout back, by the same engine with another goal.
 
     Args:
@@ -199,21 +238,52 @@ def abort(desk: Desk, *, leave_changed: bool = False) -> Run | None:
         question = f"abort rollout {record.opened.rollout} ({_standing(record)})?"
         if not desk.confirm(question):
             return None
-        _check_balancers(desk, site)
-        return go_on(desk, site, hand, (Redirected(direction, f"{who()} on {machine()}"),))
+        answer = Redirected(direction, f"{who()} on {machine()}", desk.reason)
+        return _take_over(desk, site, hand, (answer,), load_pending=load_pending)
     finally:
         site.close()
 
 
 def _open_hand(desk: Desk, site: Site) -> InHand:
-    site.require(site.balancer_hosts())
-    hand = find(site, desk.state_dir)
+    hand = in_hand(desk, site)
     if not hand.is_open:
         raise UsageWrong(
             "no rollout is unfinished", where=desk.inventory.path, next_step="rolling-deploy status"
         )
-    _refuse_held(hand)
+    refuse_held(hand)
     return hand
+
+
+def _take_over(
+    desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact], *, load_pending: bool
+) -> Run:
+    """Go on with the rollout in hand, once it is sure that it means the same machines."""
+    refuse_other_places(desk.inventory, record_of(hand).opened)
+    met = _check_balancers(desk, site, record_of(hand), load_pending=load_pending)
+    return go_on(desk, site, hand, answers, met)
+
+
+def refuse_other_places(inventory: Inventory, opened: Opened) -> None:
+    """A rollout is bound to the machines it was opened with; limits and the like may change.
+
+    Raises:
+        InventoryWrong: naming every difference.
+    """
+    now = places_of(inventory)
+    problems = [
+        f"{name}: should be `{opened.places.get(name, 'nothing')}` as at the opening, "
+        f"is `{now.get(name, 'nothing')}`"
+        for name in sorted({*now, *opened.places})
+        if now.get(name) != opened.places.get(name)
+    ]
+    if problems:
+        raise InventoryWrong(
+            f"the inventory names other machines than rollout {opened.rollout} was opened with",
+            problems=problems,
+            where=inventory.path,
+            site="this run touched nothing; the rollout stands where it stood",
+            next_step="go on with the inventory of the opening",
+        )
 
 
 def _standing(record: Record) -> str:
@@ -223,21 +293,43 @@ def _standing(record: Record) -> str:
     return f"in wave {claim.number}: {', '.join(claim.backends)}" if claim else "between waves"
 
 
-def _check_balancers(desk: Desk, site: Site) -> None:
-    """What would make a reload dangerous is refused in the middle of a rollout too."""
-    _, checks, _ = survey_balancers(site, Acceptance(adopting=True))
-    dangerous = {"other nginx masters", "pid file", "nginx test"}
-    refused = [c for c in checks if c.verdict is Verdict.REFUSED and c.name in dangerous]
+DANGEROUS = frozenset({"other nginx masters", "pid file", "nginx test", "edits not loaded yet"})
+"""Checks of a load balancer that forbid a reload in the middle of a rollout too."""
+
+
+def _check_balancers(
+    desk: Desk, site: Site, record: Record, *, load_pending: bool
+) -> tuple[Met, ...]:
+    """Refuse what would make a reload dangerous; answer the load balancers never seen before.
+
+    One that was off at the opening has to pass every check, like any other did then.
+    """
+    acceptance = Acceptance(load_pending=load_pending)
+    found, checks, _ = survey_balancers(site, acceptance)
+    opened = record.opened
+    new = [name for name in found if name not in opened.initial]
+    refused = [
+        check
+        for check in checks
+        if check.verdict is Verdict.REFUSED and (check.name in DANGEROUS or check.subject in new)
+    ]
     for check in refused:
         desk.reporter.event(Checked(now_ms(), check))
     if refused:
-        reasons = "; ".join(f"{c.subject}: {c.name}: {c.detail}" for c in refused)
+        reasons = _reasons(refused)
         raise RolloutHalted(
             "nginx must not be reloaded as it is",
             where=reasons,
             site="nothing more was done; what served before this still serves",
-            next_step="mend it, then `rolling-deploy resume`",
+            next_step="mend it, then `rolling-deploy resume` (`--load-pending` if edits that are "
+            "not loaded yet may go live)",
         )
+    met = []
+    frozen = opened.frozen
+    for name in new:
+        frozen = frozen_with(frozen, site, name, found[name])
+        met.append(Met(name, digest_of_file(found[name]), frozen))
+    return tuple(met)
 
 
 def unlock(desk: Desk) -> str:
@@ -248,8 +340,7 @@ def unlock(desk: Desk) -> str:
     """
     site = desk.connect()
     try:
-        site.require(site.balancer_hosts())
-        hand = find(site, desk.state_dir)
+        hand = in_hand(desk, site)
         holder = hand.holder or hand.dead_holder
         if holder is None:
             raise UsageWrong("nobody holds the rollout", next_step="rolling-deploy status")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from rolling_deploy.errors import MachineUnreachable, UsageWrong
 from rolling_deploy.remote.connection import CannotReach, Connection
 from rolling_deploy.remote.nginx import Nginx
 from rolling_deploy.remote.record_copies import Place
-from rolling_deploy.remote.ssh import connect_all
+from rolling_deploy.remote.session_store_info import Sample
+from rolling_deploy.remote.ssh import SshConnection, connect_all
 from rolling_deploy.remote.strategy import Strategy, strategy_of
 from rolling_deploy.rollout.observed import ManagedFile
 from rolling_deploy.settings import Inventory
@@ -24,27 +26,34 @@ class Site:
     """The machines of one inventory, each with one connection for the whole run.
 
     Attributes:
-        unreachable: why the other machines could not be reached, by SSH host name.
+        unreachable: why some machines could not be reached at the start, by SSH host name. A
+            load balancer among them is not asked again in this run; a backend is.
         off: load balancers that a person declared off; they are not connected to.
+        store_sample: what the last check of the session store saw, so that the next one sees
+            what was evicted since; the preflight's is the first.
     """
 
     inventory: Inventory
     connections: Mapping[str, Connection]
     unreachable: Mapping[str, str] = field(default_factory=dict)
     off: frozenset[str] = frozenset()
+    store_sample: Sample | None = None
 
     def __post_init__(self) -> None:
         inventory = self.inventory
         addresses = addresses_of(inventory.backends)
 
+        # The same bytes mean the same, and between two publications every look finds the same.
+        @lru_cache(maxsize=256)
         def look_at(content: bytes) -> ManagedFile:
             return inspect(content, inventory.application, addresses)
 
         self.nginx: dict[str, Nginx] = {}
         for name, settings in inventory.load_balancers.items():
             connection = self.connections.get(settings.host)
-            if connection is not None and name not in self.off:
-                self.nginx[name] = Nginx(settings, inventory.application, connection, look_at)
+            if connection is None or name in self.off or settings.host in self.unreachable:
+                continue
+            self.nginx[name] = Nginx(settings, inventory.application, connection, look_at)
         self.strategies: dict[str, Strategy] = {}
         for name, backend in inventory.backends.items():
             connection = self.connections.get(backend.host)
@@ -67,7 +76,7 @@ class Site:
         return {
             name: Place(self.connections[backend.host], backend.strategy.state_dir)
             for name, backend in self.inventory.backends.items()
-            if backend.host in self.connections
+            if backend.host in self.connections and backend.host not in self.unreachable
         }
 
     def why_not(self, host: str) -> str:
@@ -80,7 +89,7 @@ class Site:
         Raises:
             MachineUnreachable: naming all that are missing.
         """
-        missing = {host: what for host, what in hosts.items() if host not in self.connections}
+        missing = {host: what for host, what in hosts.items() if host in self.unreachable}
         if missing:
             reasons = "; ".join(
                 f"{host} ({what}): {self.why_not(host)}" for host, what in missing.items()
@@ -142,6 +151,8 @@ def connect(
     for name, connection in opened.items():
         if isinstance(connection, CannotReach):
             unreachable[name] = str(connection)
+            # It may come back while we wait for it: each use tries to connect again.
+            connections[name] = SshConnection(inventory.hosts[name])
         else:
             connections[name] = connection
     return Site(inventory, connections, unreachable, off)

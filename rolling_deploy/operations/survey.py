@@ -15,6 +15,7 @@ from rolling_deploy.operations.balancer_checks import Acceptance, BalancerChecks
 from rolling_deploy.operations.machines import FleetMachines, now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
+from rolling_deploy.remote.health import describe_source
 from rolling_deploy.remote.nginx import Look
 from rolling_deploy.remote.nginx_facts import NginxFacts
 from rolling_deploy.rollout.observed import (
@@ -111,6 +112,7 @@ def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
     machines = FleetMachines(site, canary=acceptance.canary)
     store, backends, backend_lines = _survey_backends(site, machines, release)
     lines += backend_lines
+    lines += _ways_of_asking(site)
     lines += store
     lines.append(
         Check("sessions", "continuity", Verdict.NOT_CHECKED, "no session canary is configured")
@@ -154,6 +156,18 @@ def _survey_backends(
                 )
             )
     return list(came["store", ""]), backends, lines
+
+
+def _ways_of_asking(site: Site) -> list[Check]:
+    """Answers, once questions were asked, how they travelled from each load balancer."""
+    if all(b.health.asked_from == "operator" for b in site.inventory.backends.values()):
+        return []
+    lines = []
+    for name, settings in site.inventory.load_balancers.items():
+        how = describe_source(site.connections[settings.host]) if name in site.nginx else ""
+        if how:
+            lines.append(Check(name, "health questions", Verdict.OK, f"{how} from there"))
+    return lines
 
 
 def _parking_checks(found: Survey) -> list[Check]:

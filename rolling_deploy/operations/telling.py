@@ -138,7 +138,9 @@ def _store_text(checks: tuple[Check, ...], problems: list[str]) -> str:
     if all(check.verdict is Verdict.NOT_CHECKED for check in checks):
         return "not checked: " + "; ".join(check.detail for check in checks)
     warnings = [f"{c.name}: {c.detail}" for c in checks if c.verdict is Verdict.WARNING]
-    return "reachable" + (f" (warning: {'; '.join(warnings)})" if warnings else "")
+    unchecked = "" if any(c.name == "canary read" for c in checks) else ", writing not checked"
+    told = f" (warning: {'; '.join(warnings)})" if warnings else ""
+    return f"reachable{unchecked}{told}"
 
 
 def _rollout(hand: InHand | None, problems: list[str]) -> RolloutRow | None:

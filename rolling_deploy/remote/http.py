@@ -15,9 +15,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import httpcore
-import httpx
 
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
+from rolling_deploy.remote.lean_import import left_out
+
+with left_out("httpx._main"):  # its command line draws in rich and pygments
+    import httpx
 
 if TYPE_CHECKING:
     import socket

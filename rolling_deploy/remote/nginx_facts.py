@@ -46,12 +46,16 @@ class NginxFacts:
         edited: files of the configuration written after it was loaded; None without a dump.
         touched: files whose content or attributes changed since, though their time of writing is
             older (a copy that keeps times, a change of mode).
+        rearranged: directories of the configuration in which somebody added, removed or renamed
+            something after it was loaded.
         live: the generation that is answered; `answers` is every different answer.
         is_port_taken: something that is not this nginx listens on the generation port.
         leads_to: where the managed file leads when it is a link.
         file_state: `readable`, `unreadable` or `absent`.
         has_sudo: the machine's privileged commands go through sudo.
-        sudo_refused: commands that sudo would not run without a password, each with its purpose.
+        sudo_refused: commands that sudo does not list for us, each with its purpose.
+        is_sudo_proved: sudo asks for no password, whatever it lists. It does not say which rule
+            is the one for a command, so with one rule that asks this cannot be told.
         systemd: the unit that a default reload goes through; empty when there is none.
         hidepid: the mount option that hides other users' processes, or empty.
         clock_ms: that machine's clock.
@@ -79,6 +83,7 @@ class NginxFacts:
     dump_said: str
     edited: tuple[str, ...] | None
     touched: tuple[str, ...]
+    rearranged: tuple[str, ...]
     live: str
     answers: str
     is_port_taken: bool
@@ -89,6 +94,7 @@ class NginxFacts:
     is_file_writable: bool
     has_sudo: bool
     sudo_refused: tuple[str, ...]
+    is_sudo_proved: bool
     tools_missing: str
     client: str
     systemd: str
@@ -127,6 +133,7 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         dump_said=one("dump_said"),
         edited=tuple(reply.all("edited")) if "loaded" in reply.values else None,
         touched=tuple(reply.all("touched")),
+        rearranged=tuple(reply.all("rearranged")),
         live=one("live"),
         answers=one("answers"),
         is_port_taken=_is_port_taken(reply, dump, generation_port),
@@ -137,6 +144,7 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         is_file_writable=one("file_writable") == "yes",
         has_sudo=one("sudo") == "1",
         sudo_refused=tuple(reply.all("sudo_refused")),
+        is_sudo_proved=one("sudo_password") != "unknown",
         tools_missing=one("tools_missing").strip(),
         client=one("client"),
         systemd=one("systemd"),
@@ -274,8 +282,15 @@ def _unloaded(facts: NginxFacts, *, load_pending: bool) -> _Line:
     if facts.edited is None:
         reason = facts.dump_said or "the running configuration could not be read"
         return name, Verdict.NOT_CHECKED, reason
-    if facts.edited:
-        files = ", ".join(f"`{path}`" for path in facts.edited)
+    pending = [f"`{path}`" for path in facts.edited]
+    explained = {path.rpartition("/")[0] for path in facts.edited}
+    pending += [
+        f"`{path}` (something was added, removed or renamed in it)"
+        for path in facts.rearranged
+        if path not in explained
+    ]
+    if pending:
+        files = ", ".join(pending)
         if load_pending:
             return name, Verdict.WARNING, f"go live with the first reload, as asked: {files}"
         said = f"would go live with our reload: {files}; load them first, or `--load-pending`"
@@ -310,7 +325,7 @@ def _port(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
 
 
 def _rights(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
-    wrong = [f"sudo -n refuses `{command}`" for command in facts.sudo_refused]
+    wrong = [f"sudo does not allow `{command}`" for command in facts.sudo_refused]
     if facts.file_state == "unreadable":
         wrong.append(f"`{settings.file}` cannot be read")
     if not facts.is_state_writable:
@@ -320,4 +335,7 @@ def _rights(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
     if wrong:
         return "rights", Verdict.REFUSED, "; ".join(wrong)
     leads = f"; the managed file leads to `{facts.leads_to}`" if facts.leads_to else ""
+    if facts.has_sudo and not facts.is_sudo_proved:
+        said = f"commands are listed in sudoers; password not checked{leads}"
+        return "rights", Verdict.NOT_CHECKED, said
     return "rights", Verdict.OK, f"file and state directory can be written{leads}"

@@ -100,7 +100,8 @@ def read_copies(
 ) -> tuple[dict[str, Copy], dict[str, str]]:
     """Answers what each load balancer keeps, and why the others could not be asked.
 
-    A copy that cannot be read is reported in its `problem`, never dropped.
+    A copy that cannot be read is reported in its `problem`, never dropped; so is a machine that
+    answers that it cannot look.
     """
     arguments = [rollout] if rollout else []
     replies = at_once(
@@ -120,6 +121,8 @@ def read_copies(
     for name, reply in replies.items():
         if reply.outcome is Outcome.DONE:
             copies[name] = _copy_of(name, reply)
+        elif reply.outcome is Outcome.FAILED:
+            copies[name] = Copy(Fence(0, "-"), problem=reply.detail)
         else:
             failures[name] = reply.detail
     return copies, failures
@@ -217,7 +220,9 @@ def held_by(where: str, holder: Holder | None, step: str) -> RolloutHeld:
     )
 
 
-def let_go(places: Mapping[str, Place], holder: str, *, force: bool = False) -> dict[str, Reply]:
+def let_go(
+    places: Mapping[str, Place], holder: str, *, force: bool = False, limit_ms: int = LIMIT_MS
+) -> dict[str, Reply]:
     """Give the lock up on every load balancer; with `force` whoever holds it."""
     more = ["force"] if force else []
     return at_once(
@@ -227,7 +232,7 @@ def let_go(places: Mapping[str, Place], holder: str, *, force: bool = False) -> 
                 place.connection,
                 "record_let_go",
                 [place.state_dir, holder, *more],
-                limit_ms=LIMIT_MS,
+                limit_ms=limit_ms,
             )
             for name, place in places.items()
         }
@@ -252,6 +257,16 @@ class Heart:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
-            for place in self._places.values():
-                arguments = [place.state_dir, self._holder]
-                run_script(place.connection, "record_beat", arguments, limit_ms=LIMIT_MS)
+            # At once: in turn, two that hang would keep the third from beating past the expiry.
+            at_once(
+                {
+                    name: partial(
+                        run_script,
+                        place.connection,
+                        "record_beat",
+                        [place.state_dir, self._holder],
+                        limit_ms=LIMIT_MS,
+                    )
+                    for name, place in self._places.items()
+                }
+            )

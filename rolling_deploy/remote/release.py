@@ -121,6 +121,10 @@ class ReleaseStrategy:
         arguments = [*self._places, f"is_restart={int(bool(self._settings.restart))}"]
         return self._service.activate("activate_release", artifact, token, *arguments)
 
+    def can_activate(self, artifact: str) -> bool:
+        """Answers yes: the link can be pointed at any directory that is there."""
+        return bool(artifact)
+
     def prune(self, keep: frozenset[str], token: FenceToken) -> Result:
         """Remove earlier releases of ours; the deployed one, `keep` and the newest few stay."""
         newest = self._settings.keep

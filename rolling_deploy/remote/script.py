@@ -92,7 +92,8 @@ def run_script(
 def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0) -> Reply:
     """Answers what the script's lines say; anything not understood makes it UNKNOWN.
 
-    A last line without its line end was cut off, and counts as not said.
+    A last line without its line end was cut off, and counts as not said. What the script's
+    commands wrote as errors is added to the reason of a refusal or failure.
     """
     values: dict[str, list[str]] = {}
     for line in stdout.decode("utf-8", "replace").split("\n")[:-1]:
@@ -107,14 +108,17 @@ def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0)
                 return Reply(Outcome.UNKNOWN, f"the answer's `{key}` is not base64", values)
         values.setdefault(key, []).append(value)
     ends = values.pop("end", [])
+    tail = " ".join(stderr.decode("utf-8", "replace").split())[-400:]
     if len(ends) != 1:
-        tail = stderr.decode("utf-8", "replace").strip()[-400:]
         detail = f"no end in the answer (exit status {exit_status}): {tail}"
         return Reply(Outcome.UNKNOWN, detail, values)
     word, _, detail = ends[0].partition(" ")
     if word not in {Outcome.DONE, Outcome.REFUSED, Outcome.FAILED}:
         return Reply(Outcome.UNKNOWN, f"the answer ends with `{word}`", values)
-    return Reply(Outcome(word), detail.strip(), values)
+    detail = detail.strip()
+    if tail and word != Outcome.DONE:
+        detail = f"{detail} ({tail})"
+    return Reply(Outcome(word), detail, values)
 
 
 def fence_arguments(state_dir: str, token: FenceToken) -> list[str]:

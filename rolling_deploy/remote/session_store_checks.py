@@ -98,15 +98,19 @@ class Examination:
         return self._answers(ping)
 
     def _login(self) -> Said:
-        if not self._password:
-            return Said("OK")
         user = [self._settings.username] if self._settings.username else []
+        if not self._password and not user:
+            return Said("OK")
+        # Without a password too: a user with `nopass` may have fewer rights than the default one.
         return self._link.ask(("AUTH", *user, self._password))[0]
 
     def _who(self) -> str:
-        if not self._password:
-            return "no password configured, and none asked for"
-        return f"user `{self._settings.username or 'default'}`"
+        user = f"user `{self._settings.username or 'default'}`"
+        if self._password:
+            return user
+        if self._settings.username:
+            return f"{user}, without a password"
+        return "no password configured, and none asked for"
 
     def _choose_database(self) -> bool:
         self.at = "database"

@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-import paramiko
-
 from rolling_deploy.remote.connection import Answer, CannotReach, ForwardingRefused
+from rolling_deploy.remote.lean_import import left_out
+
+with left_out("invoke"):  # paramiko runs `Match exec` of ~/.ssh/config with it, which is not read
+    import paramiko
+
 from rolling_deploy.remote.quoting import command_line
 from rolling_deploy.remote.ssh_exec import FAILURES, Input, run_on
 from rolling_deploy.remote.ssh_hosts import KnownHosts, known_hosts_at

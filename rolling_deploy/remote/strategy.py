@@ -45,6 +45,9 @@ class Strategy(Protocol):
         Crash: what was begun goes on over there to its end, and a look says busy until then.
         """
 
+    def can_activate(self, artifact: str) -> bool:
+        """Answers whether an artifact of this name can be put in place at all, once staged."""
+
     def prune(self, keep: frozenset[str], token: FenceToken) -> Result:
         """Remove earlier artifacts, never the deployed one nor one that `keep` names."""
 

@@ -103,6 +103,10 @@ class TomcatStrategy:
         """
         return self._service.activate("activate_tomcat", artifact, token, *self._places)
 
+    def can_activate(self, artifact: str) -> bool:
+        """Answers whether it is a WAR; a directory without one cannot be kept and put back."""
+        return not artifact.startswith("dir:")
+
     def prune(self, keep: frozenset[str], token: FenceToken) -> Result:
         """Remove earlier WARs; the deployed one, those in `keep` and the newest `keep` stay."""
         newest = self._settings.keep

@@ -10,8 +10,8 @@ from rolling_deploy.report.columns import columns
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import duration, step_text
 from rolling_deploy.rollout.codec import to_plain
-from rolling_deploy.rollout.decide import Act, Drained, Finish, Halt, Move, Note, Ready, Wait
 from rolling_deploy.rollout.journal import Claimed
+from rolling_deploy.rollout.move import Act, Drained, Finish, Halt, Move, Note, Ready, Wait
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.rollout.step import machine_of
 
@@ -96,7 +96,7 @@ def _verdict(plan: PlanView) -> str:
     if plan.refused:
         return f"refused: {len(plan.refused)} checks stand in the way; nothing was touched"
     if not plan.has_changes:
-        return f"nothing to do: every backend runs {plan.release} already"
+        return f"nothing to do for {plan.release}, see the backends"
     return "ready: nothing was touched yet"
 
 

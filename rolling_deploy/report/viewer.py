@@ -36,6 +36,7 @@ class Viewer:
         self.kind = kind
         self._view = view
         self._checks_ok = 0
+        self._is_deaf = False
 
     def event(self, event: Event) -> None:
         """Show that something happened. Checks that are fine are counted, `plan` shows them."""
@@ -44,9 +45,18 @@ class Viewer:
                 self._checks_ok += 1
                 return
             if self._checks_ok and not isinstance(event, Checked):
-                self._view.event(Said(at_of(event), f"{self._checks_ok} checks ok"))
+                self._show(Said(at_of(event), f"{self._checks_ok} checks ok"))
                 self._checks_ok = 0
-        self._view.event(event)
+        self._show(event)
+
+    def _show(self, event: Event) -> None:
+        """A reader that has gone (a closed pipe, a full disk) must not end a rollout."""
+        if self._is_deaf:
+            return
+        try:
+            self._view.event(event)
+        except OSError:
+            self._is_deaf = True
 
     def pause(self) -> None:
         """Give the terminal back for a question; the next event takes it again."""

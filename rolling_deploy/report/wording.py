@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rolling_deploy.ports import Awaiting, Checked, Event, Said, Written
-from rolling_deploy.rollout.decide import wanted_out
 from rolling_deploy.rollout.journal import (
     Claimed,
     Closed,
@@ -16,6 +15,7 @@ from rolling_deploy.rollout.journal import (
     GaveUp,
     Halted,
     Intended,
+    Met,
     Opened,
     Proved,
     Purpose,
@@ -38,6 +38,7 @@ from rolling_deploy.rollout.step import (
     Unadopt,
     WarmUp,
 )
+from rolling_deploy.rollout.view import wanted_out
 
 
 def duration(took_ms: int) -> str:
@@ -102,7 +103,9 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
             return "", opened_text(fact)
         case TakenOver() as fact:
             lost = ", from a load balancer's copy of the record" if fact.lost else ""
-            return "", f"taken over by {fact.by} (epoch {entry.epoch}{lost})"
+            return "", f"taken over by {fact.by} (epoch {entry.epoch}{lost}){_because(fact.reason)}"
+        case Met() as fact:
+            return fact.load_balancer, "seen for the first time in this rollout"
         case DeclaredOff() as fact:
             names = ", ".join(sorted(fact.load_balancers)) or "none"
             return "", f"declared off by {fact.by}, not proved: {names}"
@@ -123,18 +126,25 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
         case Released() as fact:
             if fact.out:
                 return "", f"wave {fact.claim} over; stays out: {', '.join(fact.out)}"
-            return "", f"wave {fact.claim} back in rotation, proved on every load balancer"
+            where = "every load balancer"
+            if record.off:
+                where += f" but {', '.join(sorted(record.off))}, which was declared off"
+            return "", f"wave {fact.claim} back in rotation, proved on {where}"
         case Halted() as fact:
             return "", f"halted ({fact.cause}): {fact.reason}"
         case Decided() as fact:
             skip = f", leaving out {', '.join(fact.skip)}" if fact.skip else ""
             return "", f"{fact.by} says: go on{skip}"
         case Redirected() as fact:
-            return "", f"{fact.by} says: {fact.direction}"
+            return "", f"{fact.by} says: {fact.direction}{_because(fact.reason)}"
         case Closed() as fact:
             return "", closed_text(record, fact)
         case Intended() | Waiting():
             return None
+
+
+def _because(reason: str) -> str:
+    return f", because {reason}" if reason else ""
 
 
 def opened_text(opened: Opened) -> str:
@@ -142,7 +152,10 @@ def opened_text(opened: Opened) -> str:
     match opened.purpose:
         case Purpose.DEPLOY:
             names = ", ".join(opened.order)
-            return f"rollout {opened.rollout}: {opened.application} {opened.release} on {names}"
+            why = _because(opened.reason)
+            return (
+                f"rollout {opened.rollout}: {opened.application} {opened.release} on {names}{why}"
+            )
         case Purpose.ADOPT:
             return f"{opened.rollout}: adopting on {', '.join(opened.load_balancers)}"
         case Purpose.UNADOPT:
@@ -154,13 +167,15 @@ def closed_text(record: Record, closed: Closed) -> str:
     opened = record.opened
     match closed.ending:
         case Ending.DONE if opened.purpose is Purpose.DEPLOY:
-            return f"done: every backend serves {opened.release}"
+            return f"done: {serving_text(record)}"
         case Ending.DONE:
             return "done"
         case Ending.WENT_BACK:
             return f"failed and went back: {closed.reason}"
+        case Ending.ABORTED if opened.purpose is Purpose.DEPLOY:
+            return f"aborted: {serving_text(record)}"
         case Ending.ABORTED:
-            return "aborted: every load balancer is in line again"
+            return "aborted"
         case Ending.NOTHING_TOUCHED:
             return f"nothing touched: {closed.reason}"
 
@@ -174,6 +189,18 @@ def _ended_text(fact: Ended, record: Record) -> tuple[str, str] | None:
         what = "warm-up" if isinstance(step, WarmUp) else "session continuity"
         return where, f"{what}: not checked ({fact.result.detail or 'not configured'})"
     return where, result_text(step, fact.result, record.opened.release)
+
+
+def serving_text(record: Record) -> str:
+    """Answers who serves what, and names everybody who is not where the rollout wanted them."""
+    opened = record.opened
+    every = (*opened.already, *opened.order, *sorted(opened.parked))
+    new = [b for b in every if record.done.get(b) is Goal.RELEASE]
+    others = [f"{b}: {backend_state(record, b)}" for b in every if b not in new]
+    if not others:
+        return f"every backend serves {opened.release}"
+    head = f"{', '.join(new)} on {opened.release}; " if new else ""
+    return head + "; ".join(others)
 
 
 def backend_state(record: Record, backend: str) -> str:

@@ -23,6 +23,7 @@ from rolling_deploy.rollout.journal import (
     GaveUp,
     Halted,
     Intended,
+    Met,
     Opened,
     Proved,
     Record,
@@ -101,7 +102,11 @@ def advance(record: Record, entry: Entry) -> Record:
         case Opened():
             raise RecordWrong(f"entry {entry.seq} opens a rollout that is already open")
         case TakenOver():
-            return record
+            return _taken_over(record, entry.at_ms)
+        case Met() as fact:
+            initial = {**record.opened.initial, fact.load_balancer: fact.digest}
+            opened = replace(record.opened, initial=initial, frozen=fact.frozen)
+            return replace(record, opened=opened)
         case DeclaredOff() as fact:
             return replace(record, off=fact.load_balancers)
         case Claimed() as fact:
@@ -131,6 +136,14 @@ def advance(record: Record, entry: Entry) -> Record:
             return _redirected(record, fact)
         case Closed() as fact:
             return replace(record, closed=fact)
+
+
+def _taken_over(record: Record, at_ms: int) -> Record:
+    """Waits count from here on: two operators' clocks may differ by more than a limit is long."""
+    claim = record.claim
+    if claim is not None:
+        claim = replace(claim, waits=dict.fromkeys(claim.waits, at_ms))
+    return replace(record, claim=claim, waits=dict.fromkeys(record.waits, at_ms))
 
 
 def _claim(record: Record) -> Claim:

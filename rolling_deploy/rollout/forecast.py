@@ -7,21 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rolling_deploy.rollout.decide import (
-    ABSENT,
-    Act,
-    Drained,
-    Finish,
-    Free,
-    Halt,
-    Move,
-    Note,
-    Ready,
-    View,
-    Wait,
-    decide,
-    interest,
-)
+from rolling_deploy.rollout.decide import decide, interest
 from rolling_deploy.rollout.fold import advance
 from rolling_deploy.rollout.journal import (
     Claimed,
@@ -33,6 +19,7 @@ from rolling_deploy.rollout.journal import (
     Record,
     Released,
 )
+from rolling_deploy.rollout.move import Act, Drained, Finish, Free, Halt, Move, Note, Ready, Wait
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
@@ -58,6 +45,7 @@ from rolling_deploy.rollout.step import (
     WarmUp,
     machine_of,
 )
+from rolling_deploy.rollout.view import ABSENT, View
 
 TURNS_MAX = 100_000
 """A bound, not a budget: a rollout of 300 backends takes about 4,000 turns."""

@@ -89,6 +89,8 @@ class Opened:
         initial: digest of each load balancer's file when we came.
         originals: for `unadopt`, digest of the file to put back, per load balancer.
         frozen: the rendering's inputs (templates, variables, layouts), without secrets.
+        places: what must stay the same in the inventory to the end, by machine: addresses,
+            files, directories. A proof about one process says nothing of another.
     """
 
     format: int
@@ -112,6 +114,7 @@ class Opened:
     frozen: Mapping[str, Any]
     by: str
     reason: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,19 @@ class TakenOver:
 
     by: str
     lost: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A load balancer that was declared off at the opening is seen for the first time.
+
+    `digest` is that of its file; `frozen` are the rendering's inputs with its layout added.
+    """
+
+    load_balancer: str
+    digest: str
+    frozen: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +247,7 @@ class Redirected:
 
     direction: Direction
     by: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +262,7 @@ class Closed:
 Fact = (
     Opened
     | TakenOver
+    | Met
     | DeclaredOff
     | Claimed
     | Intended

@@ -4,14 +4,14 @@ Each step declares its *effect*, which can be checked by looking, and its *guard
 machine itself evaluates in the same round trip. A step is written to the record by value, never
 by its position in code, so that an old record stays readable when the code is reordered.
 
-| step      | effect that can be seen                              | guard on the machine            |
-|-----------|------------------------------------------------------|---------------------------------|
-| Stage     | the artifact lies ready; what runs now is secured    | fence                           |
-| Apply     | the file has this generation, and it is served       | fence, digest of the file       |
-| Unadopt   | the file is the original, byte for byte              | fence, digest of the file       |
-| Activate  | the artifact is in place and the process is new      | fence, nobody connected         |
-| WarmUp    | none (its outcome is recorded)                       | none: it only reads             |
-| Continuity| none (its outcome is recorded)                       | none: canary sessions only      |
+| step       | effect that can be seen                          | guard on the machine        |
+|------------|--------------------------------------------------|-----------------------------|
+| Stage      | the artifact lies ready; what runs is secured    | fence                       |
+| Apply      | the file has this generation, and it is served   | fence, digest of the file   |
+| Unadopt    | the file is the original, byte for byte          | fence, digest of the file   |
+| Activate   | the artifact is in place and the process is new  | fence, nobody connected     |
+| WarmUp     | none (its outcome is recorded)                   | none: it only reads         |
+| Continuity | none (its outcome is recorded)                   | none: canary sessions only  |
 """
 
 from __future__ import annotations

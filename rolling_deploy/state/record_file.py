@@ -42,12 +42,14 @@ class RecordFile:
         return read_chain(content, str(self.path))
 
     def hold(self) -> None:
-        """Take the file for this process until it ends.
+        """Take the file for this process until it ends; once it is held, nothing more.
 
         Raises:
             RolloutHeld: another process on this machine has it.
             RecordWrong: it cannot be created.
         """
+        if self._fd is not None:
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             is_new = not self.path.exists()

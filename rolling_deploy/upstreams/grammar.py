@@ -180,7 +180,7 @@ def _skip_space(feed: str, cursor: int) -> int:
     return cursor
 
 
-def _end_of(  # noqa: PLR0913 # everything that is known of one token
+def _end_of(  # everything that is known of one token
     feed: str, start: int, token: str, kind: str, line: int, *, is_quoted: bool
 ) -> int:
     """Answers where the token ends in the text, or refuses what nginx might read otherwise."""

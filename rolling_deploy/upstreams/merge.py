@@ -96,11 +96,6 @@ class Merged:
     parked: frozenset[str] = frozenset()
     partly_parked: frozenset[str] = frozenset()
 
-    @property
-    def is_changed(self) -> bool:
-        """Answers whether what is published differs from the file in what it tells nginx."""
-        return bool(self.missing or self.differences or self.added_upstreams)
-
 
 def addresses_of(backends: Mapping[str, BackendSettings]) -> dict[str, frozenset[str]]:
     """Answers every address of each backend, over all upstreams."""
@@ -118,7 +113,8 @@ def merge(
     """Answers the file with the inventory applied, and every difference between the two.
 
     Raises:
-        InventoryWrong: an address or a parameter of the inventory is none for nginx.
+        InventoryWrong: an address or a parameter of the inventory is none for nginx, or an
+            address belongs to two backends.
     """
     _refuse_hostile(backends)
     owned = _with_owners(layout, Owners(addresses_of(backends)))

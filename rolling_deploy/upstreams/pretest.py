@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 from rolling_deploy.upstreams.endpoint import is_endpoint
 from rolling_deploy.upstreams.grammar import Statement, Word, parse, walk
@@ -25,14 +26,27 @@ def compiled_out(version_output: str) -> frozenset[str]:
     return frozenset(name for name, option in _TEMP_PATHS.items() if option in options)
 
 
-def pretest_config(  # noqa: PLR0913, PLR0917 # what of the load balancer's nginx the test depends on
-    texts: Sequence[str],
-    load_modules: Sequence[str],
-    user_directive: str | None,
-    workdir: str,
-    compiled_out: frozenset[str],
-    variables: Collection[str] = (),
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What of the load balancer's own nginx the renderings depend on.
+
+    Attributes:
+        load_modules: what the running configuration loads, by absolute path.
+        user_directive: arguments of its `user` directive; without effect for an ordinary user.
+        compiled_out: what the binary does not have (see `compiled_out`).
+        variables: those the running configuration defines, for instance for `hash`.
+        resolver: arguments of the `resolver` that holds for its `http` block; `server ... resolve`
+            is refused without one, here as there.
+    """
+
+    load_modules: Sequence[str] = ()
+    user_directive: str = ""
+    compiled_out: frozenset[str] = frozenset()
+    variables: Collection[str] = ()
+    resolver: Sequence[str] = ()
+
+
+def pretest_config(texts: Sequence[str], workdir: str, around: Surroundings) -> str:
     """Answers a stand-alone configuration for `nginx -t -c`, which an ordinary user can run.
 
     Upstreams, their zones and the generation endpoints get a name of their own per variant, and
@@ -41,17 +55,13 @@ def pretest_config(  # noqa: PLR0913, PLR0917 # what of the load balancer's ngin
 
     Args:
         texts: whole files, as `Renderings.text` gives them.
-        load_modules: what the running configuration loads, as it writes it.
-        user_directive: arguments of its `user` directive; without effect for an ordinary user.
         workdir: an existing directory that is thrown away afterwards, absolute.
-        compiled_out: what the binary does not have (see `compiled_out`).
-        variables: those the running configuration defines, for instance for `hash`.
     """
     variants = [_variant(text, number, workdir) for number, text in enumerate(texts, 1)]
     used = {match[1] for text in texts for match in _VARIABLE.finditer(_without_comments(text))}
     lines = [
-        *(f"load_module {_quoted(module)};" for module in load_modules),
-        *([f"user {user_directive};"] if user_directive else []),
+        *(f"load_module {_quoted(module)};" for module in around.load_modules),
+        *([f"user {around.user_directive};"] if around.user_directive else []),
         "worker_processes 1;",
         f"pid {_quoted(workdir + '/nginx.pid')};",
         f"lock_file {_quoted(workdir + '/nginx.lock')};",
@@ -59,26 +69,18 @@ def pretest_config(  # noqa: PLR0913, PLR0917 # what of the load balancer's ngin
         "events {}",
         "http {",
         "access_log off;",
+        *([f"resolver {' '.join(map(_quoted, around.resolver))};"] if around.resolver else []),
         # The variants' names are longer than those that will be used.
         "server_names_hash_bucket_size 512;",
         "variables_hash_bucket_size 512;",
         *(
             f"{name}_temp_path {_quoted(f'{workdir}/{name}')};"
             for name in _TEMP_PATHS
-            if name not in compiled_out
+            if name not in around.compiled_out
         ),
-        *(f'map "" ${name} {{ default ""; }}' for name in sorted(used & set(variables))),
+        *(f'map "" ${name} {{ default ""; }}' for name in sorted(used & set(around.variables))),
     ]
     return "\n".join([*lines, *variants, "}", ""])
-
-
-def variant_at(config: str, line: int) -> int | None:
-    """Answers which variant (1 for the first) a line of the configuration belongs to."""
-    number = None
-    for text in config.split("\n")[:line]:
-        if match := re.fullmatch(r"# variant (\d+)", text):
-            number = int(match[1])
-    return number
 
 
 def _variant(text: str, number: int, workdir: str) -> str:

@@ -6,18 +6,17 @@ searched as plain text instead: rather one line too many for a person to look at
 
 from __future__ import annotations
 
+import fnmatch
 import posixpath
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rolling_deploy.upstreams.addresses import canonical
 from rolling_deploy.upstreams.grammar import Item, Statement, SyntaxWrong, parse_loosely, walk
 from rolling_deploy.upstreams.reading import LinesToMove, lines_of
+from rolling_deploy.upstreams.targets import VALUE_BLOCKS, Backends, value_of, values_in
 
 _HEADER = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
-_SCHEME = re.compile(r"([a-z0-9+.-]+)://", re.IGNORECASE)
-_VALUE_BLOCKS = frozenset({"map", "geo", "split_clients"})
 _DEFINES = frozenset({"set", "map", "geo", "split_clients", "perl_set", "js_set", "js_var"})
 _DEFINES |= frozenset({"auth_request_set", "geoip2"})
 
@@ -87,18 +86,40 @@ def is_included(dump: Dump, managed: Collection[str]) -> bool:
     return bool(_paths(managed) & {posixpath.normpath(path) for path in dump.files})
 
 
+def would_be_included(dump: Dump, managed: Collection[str]) -> bool:
+    """Answers whether an `include` of the configuration matches a file that is not there yet."""
+    main = next(iter(dump.files), "")
+    patterns = [
+        posixpath.normpath(posixpath.join(posixpath.dirname(main), found.arguments[0]))
+        for found in setting(dump, "include")
+        if found.arguments
+    ]
+    return any(_matches(path, pattern) for path in _paths(managed) for pattern in patterns)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As glob(3): a wildcard covers no slash, and no dot at a name's beginning."""
+    names, parts = path.split("/"), pattern.split("/")
+    return len(names) == len(parts) and all(
+        fnmatch.fnmatchcase(name, part) and (not name.startswith(".") or part.startswith("."))
+        for name, part in zip(names, parts, strict=True)
+    )
+
+
 def other_routes(dump: Dump, managed: Collection[str], addresses: Collection[str]) -> list[Route]:
     """Answers every line outside the managed file over which requests could reach an address.
 
-    Looked at: upstream server lines, every `*_pass`, and the values of `set`, `map`, `geo` and
-    `split_clients`, which a `proxy_pass` with a variable may use.
+    Looked at: upstream server lines, every `*_pass` (with what its variables can be), and the
+    values of `set`, `map`, `geo` and `split_clients`.
 
     Args:
         managed: the managed file's path, and where it is a symbolic link or is reached by one,
             the others too.
-        addresses: as the inventory writes them. Host names are not resolved.
+        addresses: as the inventory writes them. Host names are not resolved: see
+            `unclear_routes`.
     """
-    wanted = {canonical(address): address for address in addresses}
+    backends = Backends(addresses, upstream_names(dump))
+    values = values_in(dump.parsed)
     routes: list[Route] = []
     for path, text in _outside(dump, managed):
         items = dump.parsed[path]
@@ -106,11 +127,48 @@ def other_routes(dump: Dump, managed: Collection[str], addresses: Collection[str
             routes += _in_text(path, text, addresses)
             continue
         for statement, candidates in _targets(items):
-            found = {wanted[c] for each in candidates if (c := canonical(each)) in wanted}
+            texts = {text for each in candidates for text in values.expanded(each)}
+            found = {backends.reached_by(text) for text in {*texts, *map(value_of, candidates)}}
             routes += [
-                Route(path, statement.line, statement.text, address) for address in sorted(found)
+                Route(path, statement.line, statement.text, address)
+                for address in sorted(found - {""})
             ]
-    return routes
+    return list({(r.file, r.line, r.address): r for r in reversed(routes)}.values())[::-1]
+
+
+def unclear_routes(dump: Dump, addresses: Collection[str]) -> list[Route]:
+    """Answers the targets that may lead to a backend, which only resolving or a request tells.
+
+    The managed file's own lines of other servers are looked at too. The `address` of a route is
+    the target as it is written.
+    """
+    backends = Backends(addresses, upstream_names(dump))
+    values = values_in(dump.parsed)
+    return [
+        Route(path, statement.line, statement.text, target)
+        for path, items in dump.parsed.items()
+        for statement, target in _destinations(items or ())
+        if any(backends.may_be_reached_by(text) for text in values.expanded(target))
+    ]
+
+
+def upstream_names(dump: Dump) -> frozenset[str]:
+    """Answers the name of every upstream block, wherever it is defined."""
+    return frozenset(
+        name
+        for items in dump.parsed.values()
+        for statement in walk(items or ())
+        if statement.name == "upstream" and statement.block is not None
+        for name in statement.arguments()[:1]
+    )
+
+
+def _destinations(items: Sequence[Item]) -> Iterator[tuple[Statement, str]]:
+    """Answers what requests are sent to directly, without the values of variables."""
+    for statement in walk(tuple(items)):
+        if _kind(statement) in {"server", "pass"} and statement.block is None:
+            for target in statement.arguments()[:1]:
+                yield statement, target
 
 
 def users_of(dump: Dump, names: Collection[str]) -> dict[str, list[Route]]:
@@ -125,7 +183,8 @@ def users_of(dump: Dump, names: Collection[str]) -> dict[str, list[Route]]:
         for statement, candidates in _targets(items):
             if statement.name == "server":
                 continue
-            hosts = {candidate.lower() for each in candidates for candidate in (each, _host(each))}
+            bare = {value_of(each).lower() for each in candidates}
+            hosts = bare | {_host(each) for each in bare}
             for name in names:
                 if name.lower() in hosts:
                     users[name].append(Route(path, statement.line, statement.text, name))
@@ -156,6 +215,21 @@ def setting(dump: Dump, name: str) -> list[Setting]:
     ]
 
 
+def http_setting(dump: Dump, name: str) -> tuple[str, ...]:
+    """Answers the arguments of a directive that holds for all of `http`; empty where none does.
+
+    At the top of a file other than the main one it is taken to be included there.
+    """
+    for index, items in enumerate(dump.parsed.values()):
+        statements = [item for item in items or () if isinstance(item, Statement)]
+        blocks = [s.block for s in statements if s.name == "http" and s.block is not None]
+        inner = [s for block in blocks for s in block if isinstance(s, Statement)]
+        for statement in (*inner, *(statements if index else ())):
+            if statement.name == name:
+                return statement.arguments()
+    return ()
+
+
 def defined_variables(dump: Dump) -> frozenset[str]:
     """Answers the variables that the configuration itself defines, without `$`."""
     return frozenset(
@@ -180,9 +254,9 @@ def _outside(dump: Dump, managed: Collection[str]) -> Iterable[tuple[str, str]]:
 def _targets(items: Sequence[Item]) -> Iterable[tuple[Statement, list[str]]]:
     """Answers the statements that name where requests go, each with what it may name."""
     for statement in walk(tuple(items)):
-        if statement.name in _VALUE_BLOCKS and statement.block is not None:
+        if statement.name in VALUE_BLOCKS and statement.block is not None:
             for entry in walk(statement.block):
-                yield entry, [_bare(word.text) for word in entry.words]
+                yield entry, [word.text for word in entry.words]
         elif find := _FINDERS.get(_kind(statement)):
             yield statement, find(statement.arguments())
 
@@ -195,20 +269,9 @@ def _kind(statement: Statement) -> str:
 
 _FINDERS: Mapping[str, Callable[[tuple[str, ...]], list[str]]] = {
     "server": lambda arguments: list(arguments[:1]),
-    "pass": lambda arguments: [_bare(argument) for argument in arguments[:1]],
-    "set": lambda arguments: [_bare(argument) for argument in arguments[1:]],
+    "pass": lambda arguments: list(arguments[:1]),
+    "set": lambda arguments: list(arguments[1:]),
 }
-
-
-def _bare(target: str) -> str:
-    """Answers `host:port` of a target: without scheme, path and variables after it."""
-    scheme = _SCHEME.match(target)
-    rest = target[scheme.end() :] if scheme else target
-    if rest.startswith("unix:"):
-        return rest
-    bare = re.split(r"[/?$]", rest, maxsplit=1)[0]
-    is_tls = scheme is not None and scheme[1].lower() in {"https", "grpcs"}
-    return f"{bare}:443" if is_tls and canonical(bare) != bare.lower() else bare
 
 
 def _host(address: str) -> str:

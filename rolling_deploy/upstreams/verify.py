@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rolling_deploy.errors import TemplateWrong
+from rolling_deploy.upstreams.addresses import canonical
 from rolling_deploy.upstreams.layout import Layout, ServerLine, UpstreamLayout, key_of
 from rolling_deploy.upstreams.reading import FileNotUnderstood, NotOnlyUpstreams, read_layout
 
 _OURS = ("# rolling-deploy stamp ", "# rolling-deploy end of stamp")
 
 
-def verify(text: str, wanted: Layout, template_name: str, load_balancer: str) -> None:
+def verify(
+    text: str,
+    wanted: Layout,
+    template_name: str,
+    load_balancer: str,
+    gone: Collection[str] = (),
+) -> None:
     """Check that a rendered text says exactly the wanted upstreams and servers.
 
     Comments and directives other than `server` are the template's own affair.
 
     Args:
         text: the template's output, without stamp and endpoint.
+        gone: every address of the backends that are taken out. None of them may have a live
+            line in any upstream, whoever the layout says that the line belongs to.
 
     Raises:
         TemplateWrong: with every difference found.
     """
-    problems = _problems(text, wanted)
+    problems = _problems(text, wanted, frozenset(map(canonical, gone)))
     if problems:
         raise TemplateWrong(
             "the template does not render the upstreams that are wanted",
@@ -33,7 +42,7 @@ def verify(text: str, wanted: Layout, template_name: str, load_balancer: str) ->
         )
 
 
-def _problems(text: str, wanted: Layout) -> list[str]:
+def _problems(text: str, wanted: Layout, gone: Collection[str]) -> list[str]:
     if any(line.startswith(_OURS) for line in text.split("\n")):
         return ["it renders a stamp of its own"]
     try:
@@ -50,7 +59,15 @@ def _problems(text: str, wanted: Layout) -> list[str]:
         return [f"what it renders cannot be read: {error.what}{line}"]
     if ".rolling-deploy.internal" in text:
         return ["it renders a generation endpoint of its own"]
-    return _block_problems(rendered, wanted)
+    return [*_block_problems(rendered, wanted), *_still_sent(rendered, gone)]
+
+
+def _still_sent(rendered: Layout, gone: Collection[str]) -> Iterable[str]:
+    for upstream in rendered.upstreams:
+        for line in upstream.servers:
+            if not line.is_down and canonical(line.address) in gone:
+                where = f"upstream `{upstream.name}`: server {line.address}"
+                yield f"{where} is live, belongs to a backend that is taken out"
 
 
 def _block_problems(rendered: Layout, wanted: Layout) -> list[str]:

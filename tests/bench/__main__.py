@@ -18,11 +18,12 @@ from collections.abc import Callable
 from rolling_deploy.demo.fleet import FleetShape
 from rolling_deploy.demo.servers import Servers, real_sshd
 from rolling_deploy.errors import RollingDeployError
-from tests.bench.contestants import SCRIPT, TOOL, Figures, measure, metered
+from tests.bench.contestants import SCRIPT, TOOL, Figures, measure, metered, tool_argv
 from tests.bench.fleet import BenchFleet
 
 HELP_RATIO_MAX = 3.0
 HELP_RUNS = 9
+"""Of each, in turn. The real CPython cost is in the medians, other work on the machine is not."""
 PROGRAMS = ("ssh", "bash", "curl", "redis-cli")
 
 ROWS: tuple[tuple[str, str, Callable[[Figures, int], float | None]], ...] = (
@@ -34,7 +35,8 @@ ROWS: tuple[tuple[str, str, Callable[[Figures, int], float | None]], ...] = (
     ("peak memory here", "MB", lambda f, n: f.peak_mb),
     ("nginx reloads", "", lambda f, n: float(f.reloads)),
     ("SSH connections", "", lambda f, n: float(f.connections)),
-    ("SSH channels", "/node", lambda f, n: f.channels / n),
+    ("SSH channels with a command", "/node", lambda f, n: f.commands / n),
+    ("SSH channels with a question to a node", "/node", lambda f, n: f.forwards / n),
 )
 
 
@@ -67,7 +69,8 @@ def rounds(fleet: BenchFleet, wanted: argparse.Namespace) -> dict[str, list[Figu
             runs[who].append(figures)
             over = (figures.wall_s - figures.waits_s) / wanted.backends
             state = f"does NOT count: {figures.wrong}" if figures.wrong else "counts"
-            say(f"round {turn + 1}, {who}: {figures.wall_s:.1f} s, {over:.2f} s/node over the waits; {state}")
+            took = f"{figures.wall_s:.1f} s, {over:.2f} s/node over the waits"
+            say(f"round {turn + 1}, {who}: {took}; {state}")
     return runs
 
 
@@ -75,12 +78,12 @@ def table(runs: dict[str, list[Figures]], backends: int) -> bool:
     """Print the medians of the runs that count; answers whether each has one."""
     valid = {who: [f for f in figures if not f.wrong] for who, figures in runs.items()}
     tool, script = valid.get(TOOL, []), valid.get(SCRIPT, [])
-    say(f"\n{'':36}{TOOL:>22}{SCRIPT:>22}   ratio")
+    say(f"\n{'':42}{TOOL:>22}{SCRIPT:>22}   ratio")
     for name, unit, value in ROWS:
         ours, ours_text = _median([value(f, backends) for f in tool])
         theirs, theirs_text = _median([value(f, backends) for f in script])
         ratio = f"{ours / theirs:.2f}" if ours is not None and theirs else "-"
-        say(f"{name + (f' ({unit})' if unit else ''):36}{ours_text:>22}{theirs_text:>22}   {ratio}")
+        say(f"{name + (f' ({unit})' if unit else ''):42}{ours_text:>22}{theirs_text:>22}   {ratio}")
     say(f"runs that count: {len(tool)} and {len(script)}; median (min-max)")
     return all(valid.values())
 
@@ -114,8 +117,7 @@ def help_ratio() -> float:
 
 def adopt(fleet: BenchFleet) -> None:
     """Make the upstream files ours once, before anything is measured."""
-    argv = [sys.executable, "-m", "rolling_deploy", "adopt", "--yes", "--output", "plain"]
-    argv += ["--inventory", str(fleet.inventory_path), "--state-dir", str(fleet.directory / "state")]
+    argv = tool_argv(fleet, "adopt", "--yes", "--output", "plain")
     cost = metered(argv, fleet.directory / "adopt.out", fleet.directory / "adopt.json")
     if cost["status"] != 0:
         raise SystemExit((fleet.directory / "adopt.out").read_text(encoding="utf-8"))
@@ -140,7 +142,8 @@ def main() -> int:
             say(f"no comparison: OpenSSH's sshd {fleet.ssh.refusal}")
             return 0 if is_quick else 1
         say("\n".join(fleet.servers.describe()))
-        say(f"{wanted.backends} nodes, {wanted.load_balancers} load balancers, {wanted.rounds} rounds")
+        balancers = f"{wanted.load_balancers} load balancers"
+        say(f"{wanted.backends} nodes, {balancers}, {wanted.rounds} rounds")
         adopt(fleet)
         is_whole = table(rounds(fleet, wanted), wanted.backends)
     return 0 if is_quick and is_whole else 1

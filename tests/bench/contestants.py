@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,6 @@ SCRIPT_DRAIN_S = 1.0
 TOOL, SCRIPT = "rolling-deploy", "plain ssh"
 LOAD = LoadShape(fast=8, slow=2, uploads=0, slow_ms=(200, 400))
 """Nothing longer than the script's fixed drain, or it would fail its users."""
-TAKE_OUT = frozenset({"drain"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Figures:
     peak_mb: float
     reloads: int
     connections: int
-    channels: int
+    commands: int
+    forwards: int
     roll_s: float | None = None
     wrong: str = ""
 
@@ -54,7 +55,10 @@ def measure(fleet: BenchFleet, who: str, number: int, artifact_bytes: int) -> Fi
     load, watch = Load(fleet.urls, LOAD), DrainWatch(fleet)
     load.start()
     output = fleet.directory / f"bench-{number}.out"
-    argv = tool_argv(fleet, release) if who == TOOL else script_argv(fleet, release, artifact)
+    if who == TOOL:
+        argv = tool_argv(fleet, "run", "--release", release, "--yes", "--output", "json")
+    else:
+        argv = script_argv(fleet, release, artifact)
     cost = metered(argv, output, fleet.directory / f"bench-{number}.json")
     summary = load.stop()
     watch.stop()
@@ -76,19 +80,17 @@ def measure(fleet: BenchFleet, who: str, number: int, artifact_bytes: int) -> Fi
         peak_mb=cost["peak_kb"] / 1024,
         reloads=now["reloads"] - counts["reloads"],
         connections=now["connections"] - counts["connections"],
-        channels=now["channels"] - counts["channels"],
+        commands=now["commands"] - counts["commands"],
+        forwards=now["forwards"] - counts["forwards"],
         wrong=wrong,
     )
     return figures if roll_ms is None else replace(figures, roll_s=(roll_ms - apps_ms) / 1000)
 
 
-def tool_argv(fleet: BenchFleet, release: str) -> list[str]:
-    """Answers the command as a CI job gives it."""
-    return [
-        *(sys.executable, "-m", "rolling_deploy", "run", "--release", release, "--yes"),
-        *("--inventory", str(fleet.inventory_path), "--state-dir", str(fleet.directory / "state")),
-        *("--output", "json"),
-    ]
+def tool_argv(fleet: BenchFleet, command: str, *words: str) -> list[str]:
+    """Answers a command of ours as a CI job gives it."""
+    places = ("--inventory", str(fleet.inventory_path), "--state-dir", f"{fleet.directory}/state")
+    return [sys.executable, "-m", "rolling_deploy", command, *places, *words]
 
 
 def script_argv(fleet: BenchFleet, release: str, artifact: Path) -> list[str]:
@@ -102,15 +104,16 @@ def script_argv(fleet: BenchFleet, release: str, artifact: Path) -> list[str]:
 def metered(argv: list[str], output: Path, report: Path) -> dict[str, Any]:
     """Run it under the meter, everything it says into `output`; answers the meter's report."""
     meter = [sys.executable, "-I", "-S", str(HERE / "meter.py"), str(report), *argv]
+    # As an installed package: its modules are compiled once and kept, outside the checkout.
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(output.parent / "pycache")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     with output.open("wb") as said:
-        subprocess.run(meter, stdout=said, stderr=said, timeout=RUN_LIMIT_S, check=True)
+        subprocess.run(meter, stdout=said, stderr=said, env=env, timeout=RUN_LIMIT_S, check=True)
     found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return found
 
 
-def not_right(
-    fleet: BenchFleet, release: str, files: Mapping[str, bytes], *, is_tool: bool
-) -> str:
+def not_right(fleet: BenchFleet, release: str, files: Mapping[str, bytes], *, is_tool: bool) -> str:
     """Answers what is not as it should be after a run, or nothing.
 
     The script has to leave the very bytes it found; the tool stamps its file anew, so there what

@@ -13,7 +13,7 @@ from pathlib import Path
 from rolling_deploy.demo.fleet import DemoFleet
 from rolling_deploy.demo.fleet_files import Balancer
 
-CHANNEL = ": ctype "
+COMMAND, FORWARD = ": ctype session ", ": ctype direct-tcpip "
 LOGGED = "\nLogVerbose serverloop.c:server_input_channel_open():*\n"
 """One line for each channel, forwarded connections included; all else as by default."""
 WATCH_S = 0.02
@@ -29,12 +29,13 @@ class BenchFleet(DemoFleet):
             config.write_text(config.read_text(encoding="utf-8") + LOGGED, encoding="utf-8")
 
     def counts(self) -> dict[str, int]:
-        """Answers connections, channels and reloads since the fleet came up."""
+        """Answers SSH connections, channels of both kinds and reloads since the fleet came up."""
         logs = [_text(machine.directory / "sshd.log") for machine in self.machines]
         errors = [_text(b.prefix / "logs" / "error.log") for b in self.balancers]
         return {
             "connections": sum(log.count("Accepted publickey") for log in logs),
-            "channels": sum(log.count(CHANNEL) for log in logs),
+            "commands": sum(log.count(COMMAND) for log in logs),
+            "forwards": sum(log.count(FORWARD) for log in logs),
             "reloads": sum(log.count("(SIGHUP) received") for log in errors),
         }
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rolling_deploy.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.settings import generation_host
-from rolling_deploy.upstreams.pretest import compiled_out, pretest_config, variant_at
+from rolling_deploy.upstreams.pretest import Surroundings, compiled_out, pretest_config
 from rolling_deploy.upstreams.reading import read_layout
 from rolling_deploy.upstreams.render import BackendFacts, Frozen, Renderings
 from rolling_deploy.upstreams.routes import is_included, other_routes, parse_dump
@@ -97,7 +97,8 @@ def judged(nginx: str, config: str, workdir: Path) -> subprocess.CompletedProces
 
 def pretest(nginx: str, texts: list[str], workdir: Path) -> str:
     version = run(nginx, "-V").stderr
-    return pretest_config(texts, [], None, str(workdir), compiled_out(version), {"shard"})
+    around = Surroundings(compiled_out=compiled_out(version), variables={"shard"})
+    return pretest_config(texts, str(workdir), around)
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
@@ -148,7 +149,8 @@ def test_what_nginx_refuses_is_traced_to_its_variant(nginx: str, tmp_path: Path)
     answer = judged(nginx, config, tmp_path)
     assert answer.returncode != 0
     line = int(answer.stderr.split("pretest.conf:")[1].split()[0])
-    assert variant_at(config, line) == 2
+    assert config.split("\n")[:line].count("# variant 2") == 1
+    assert "# variant 3" not in config.split("\n")[:line]
 
 
 def free_port() -> int:

@@ -55,7 +55,7 @@ def test_a_run_with_nothing_to_do_ends_well_and_reloads_nothing(rig: Rig) -> Non
         assert any("nothing to do" in event.get("text", "") for event in ended.events)
         assert not ended.has(fact("opened"))
         assert rig.managed() == files
-        assert rig.workers() == workers
+        rig.expect_no_reload(workers)
     rig.expect_well(now)
 
 

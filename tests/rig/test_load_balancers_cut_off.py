@@ -55,7 +55,7 @@ def test_a_load_balancer_cut_off_while_taking_out_puts_the_others_back_and_halts
         ended = run.end().must_be(4)
         assert "cannot reach lb2" in ended.message.what
         assert "counts as still sending" in ended.message.what
-        assert ended.message.site == "app1, app2 in rotation"
+        assert ended.message.site.startswith("app1, app2 in rotation")
         assert not ended.has(intends("Activate"))
         assert ended.has(fact("gaveup", backends=["app1"]))
         relay.mend()
@@ -113,10 +113,6 @@ def test_a_load_balancer_cut_off_before_putting_back_does_not_hold_up_the_others
     rig.expect_well(after)
 
 
-@pytest.mark.xfail(
-    reason="what was off at the beginning has no digest and no layout in the record: it counts as "
-    "edited by hand for ever"
-)
 def test_a_load_balancer_that_is_really_off_is_left_out_until_it_is_back(
     rig: Rig, relay: TcpRelay
 ) -> None:

@@ -116,7 +116,7 @@ def test_nginx_that_would_not_reload_is_refused_before_anything_is_touched(
         assert ended.message.site == "nothing was touched"
         assert not ended.has(fact("opened"))
         assert rig.managed() == files
-        assert rig.workers() == workers
+        rig.expect_no_reload(workers)
     rig.expect_well(before)
 
 
@@ -139,7 +139,7 @@ def test_a_reload_that_fails_meanwhile_is_put_back_and_halts(rig: Rig, fault: st
             ended.must_be(4)
             assert "lb2" in ended.message.what
             assert reason in ended.message.what
-            assert ended.message.site == "app1, app2 in rotation"
+            assert ended.message.site.startswith("app1, app2 in rotation")
             assert not ended.has(intends("Activate"))
             assert "done" in outcomes(ended.events, "Apply"), "lb1 was put back, proved"
             seen = rig.status()
@@ -169,7 +169,7 @@ def test_a_worker_two_generations_back_with_an_upload_holds_up_the_stop(rig: Rig
             assert "not drained within 4 s" in halted.message.what
             assert "lb1" in halted.message.what
             assert any(f"worker {pid}" in halted.message.what for pid in held)
-            assert halted.message.site == "app1, app2 in rotation"
+            assert halted.message.site.startswith("app1, app2 in rotation")
             assert not halted.has(intends("Activate"))
             assert set(rotation_of(rig.status()).values()) == {"in"}
             # Its limit was short; the upload is still under way, and ends during the next try.

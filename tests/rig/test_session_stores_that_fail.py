@@ -98,7 +98,7 @@ def test_a_session_store_that_cannot_be_used_is_refused_and_nothing_is_touched(
         assert ended.message.site == "nothing was touched"
         assert not ended.has(fact("opened"))
         assert rig.managed() == files
-        assert rig.workers() == workers
+        rig.expect_no_reload(workers)
     rig.environment.clear()
     rig.expect_well(before)
 

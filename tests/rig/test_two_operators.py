@@ -11,6 +11,7 @@ import pytest
 from rolling_deploy.demo.fleet import NEXT_RELEASE
 from rolling_deploy.remote.record_copies import EXPIRY_S
 from tests.rig.fixtures import rig, stand_fixture
+from tests.rig.slow_upload import SlowUpload
 from tests.rig_tools import Command, Rig, fact, intends, is_draining, outcomes, wait_until
 
 __all__ = ["rig"]
@@ -29,16 +30,18 @@ def silence_s(rig: Rig) -> float:
 def test_a_second_operator_is_told_who_holds_the_rollout(rig: Rig) -> None:
     after = rig.next_release()
     inventory = rig.inventory("other")
-    with rig.users():
+    # A long upload keeps the first one waiting for as long as it takes.
+    with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:
         rig.environment["GITHUB_ACTOR"] = "first-operator"
         first = rig.start("run", "--release", after, "--yes")
         rig.environment.clear()
-        first.wait_for(fact("claimed", claim=1), "the first claim")
+        first.wait_for(is_draining, "the drain")
         for words in (("run", "--release", after), ("run", "--release", "9.9"), ("resume",)):
             second = rig.do(*words, "--yes", by="second", inventory=inventory).must_be(5)
             assert "first-operator" in second.message.what
             assert "holds rollout" in second.message.what
             assert "this run changed nothing" in second.message.site
+        assert upload.finish() in {"app1", "app2"}
         first.end().must_be(0)
     rig.expect_well(after)
 
@@ -90,7 +93,7 @@ def test_a_frozen_operator_that_wakes_up_after_a_takeover_changes_nothing(
         assert "somebody else has taken this rollout over" in woken.message.what
         assert "done" not in outcomes(woken.events, "Unadopt")
         assert rig.managed() == files
-        assert rig.workers() == workers
+        rig.expect_no_reload(workers)
         assert [rig.fleet.pid_of(node.name) for node in rig.fleet.nodes] == pids
         for pid in pids:
             os.kill(pid, 0)

@@ -6,9 +6,9 @@ import re
 
 import click
 import pytest
+
 from rolling_deploy import errors
 from rolling_deploy.cli import OUTPUTS, cli
-
 from tests.docs import ROOT, error_classes, with_exit_codes
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from rolling_deploy.rollout.journal import (
     Fact,
     Halted,
     Intended,
+    Met,
     Opened,
     encode,
     read_chain,
@@ -37,6 +38,8 @@ def facts(kind: type[Fact]) -> st.SearchStrategy[Fact]:
     """Answers facts of one kind, every field at random."""
     if kind is Opened:
         return st.builds(Opened, format=st.just(1), frozen=st.dictionaries(TEXT, JSON, max_size=2))
+    if kind is Met:
+        return st.builds(Met, frozen=st.dictionaries(TEXT, JSON, max_size=2))
     return st.builds(kind)
 
 

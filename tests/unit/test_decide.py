@@ -6,18 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rolling_deploy.rollout.decide import (
-    Act,
-    Drained,
-    Finish,
-    Free,
-    Halt,
-    Move,
-    Note,
-    Wait,
-    decide,
-    interest,
-)
+from rolling_deploy.rollout.decide import decide, interest
 from rolling_deploy.rollout.fleet import DrainAtLimit, Policy
 from rolling_deploy.rollout.journal import (
     Cause,
@@ -35,6 +24,7 @@ from rolling_deploy.rollout.journal import (
     Redirected,
     Waiting,
 )
+from rolling_deploy.rollout.move import Act, Drained, Finish, Free, Halt, Move, Note, Wait
 from rolling_deploy.rollout.observed import Check, Seen, Verdict
 from rolling_deploy.rollout.step import (
     Activate,

@@ -6,16 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rolling_deploy.rollout.decide import (
-    Act,
-    Finish,
-    Halt,
-    Move,
-    Ready,
-    Wait,
-    decide,
-    wanted_out,
-)
+from rolling_deploy.rollout.decide import decide
 from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.rollout.journal import (
     Before,
@@ -34,6 +25,7 @@ from rolling_deploy.rollout.journal import (
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Ready, Wait
 from rolling_deploy.rollout.observed import Health
 from rolling_deploy.rollout.step import (
     Activate,
@@ -44,6 +36,7 @@ from rolling_deploy.rollout.step import (
     Result,
     WarmUp,
 )
+from rolling_deploy.rollout.view import wanted_out
 from tests.values import (
     APPS,
     BOTH,

@@ -16,7 +16,17 @@ may_write() {
     if [ -d "$y_dir" ] && [ -w "$y_dir" ] && [ -x "$y_dir" ]; then say "$2" yes; else say "$2" no; fi
 }
 
-# may_sudo NAME WORDS: whether sudo lets us run exactly this.
+# is_without_password: every rule that sudo has for us asks for none. Which rule is the one for a
+# command, and what it asks, older versions do not tell.
+is_without_password() {
+    [ "$(id -u)" != 0 ] || return 0
+    sudo -n -ll 2>/dev/null </dev/null | awk '
+        /^(Sudoers entry|LDAP Role|SSSD Role)/ { rules++ }
+        /^ *Options:.*!authenticate/ { free++ }
+        END { exit !(rules && rules == free) }'
+}
+
+# may_sudo NAME WORDS: whether sudo lists exactly this among what we may run.
 may_sudo() {
     s_name=$1
     set -f; s_ifs=$IFS IFS=$newline
@@ -31,8 +41,10 @@ check_sudo() {
     [ "${RD_SUDO:-0}" = 1 ] || return 0
     note_owner "$real"
     d_beside=${real%/*}/.${real##*/}.rolling-deploy
-    may_sudo write "install${newline}-m${newline}$o_mode${newline}${o_user:+-o${newline}$o_user${newline}-g${newline}$o_group${newline}}$state/.incoming${newline}$d_beside"
+    may_sudo write "install${newline}-m${newline}$o_mode${newline}-o${newline}$o_user${newline}-g${newline}$o_group${newline}$state/.incoming${newline}$d_beside"
     may_sudo rename "mv${newline}-f${newline}$d_beside${newline}$real"
+    [ -e "$real" ] || may_sudo "take back" "rm${newline}-f${newline}$real"
+    is_without_password || say sudo_password unknown
     [ "$master" != 0 ] || return 0
     may_sudo test "$(test_words)"
     may_sudo reload "$(reload_words)"
@@ -78,6 +90,49 @@ say_dump() {
         { name = $0; sub(/^[^ ]+ [^ ]+ /, "", name) }
         $1 + 0 > loaded + 0 { print "edited=" name; next }
         $2 + 0 > loaded + 0 { print "touched=" name }'
+    say_links
+    say_folders
+}
+
+# say_links: links on the way to a file of the configuration that were set after it was loaded:
+# what they lead to now may be older, and is another text all the same.
+say_links() {
+    printf '%s\n' "$d_text" | sed -n 's/^# configuration file \(.*\):$/\1/p' | sort -u | while read -r k_path; do
+        k_left=12
+        while [ "${k_path:-/}" != / ] && [ "$k_left" -gt 0 ]; do
+            if [ -L "$k_path" ]; then
+                k_left=$((k_left - 1))
+                stat -c '%.3Z %n' "$k_path"
+                k_to=$(readlink "$k_path")
+                case $k_to in /*) k_path=$k_to ;; *) k_path=${k_path%/*}/$k_to ;; esac
+            else k_path=${k_path%/*}; fi
+        done
+    done 2>/dev/null | sort -u | awk -v loaded="$d_loaded" '
+        $1 + 0 > loaded + 0 { sub(/^[^ ]+ /, ""); print "edited=" $0 }'
+}
+
+# say_folders: directories that an `include` looks into with a pattern and that were written after
+# it was loaded: a file that is gone leaves no other trace. What we wrote there ourselves does not
+# count: the managed file (`note_folder`), and the making of a state directory.
+say_folders() {
+    n_after='' n_others='' n_folder=''
+    { read -r n_after n_others n_folder < "$state/.folder"; } 2>/dev/null || :
+    printf '%s\n' "$d_text" | sed 's/#.*//' | tr ';{}' '\n\n\n' |
+        sed -n 's/^[[:space:]]*include[[:space:]]*["'\'']\{0,1\}\([^"'\'']*[*?[][^"'\'']*\).*/\1/p' | sort -u |
+        while read -r i_pattern; do
+            case $i_pattern in /*) ;; *) i_pattern=${m_config%/*}/$i_pattern ;; esac
+            IFS=$newline
+            for i_folder in ${i_pattern%/*}; do
+                [ -d "$i_folder" ] || continue
+                i_real=$(readlink -f "$i_folder")
+                i_written=$(stat -L -c %.9Y "$i_folder")
+                [ "$i_written" != "$n_after" ] || [ "$i_real" != "$n_folder" ] || i_written=$n_others
+                i_made=$(stat -c %.9W "$i_real/.rolling-deploy" 2>/dev/null || printf 0)
+                printf '%s %s %s\n' "$i_written" "$i_made" "$i_folder"
+            done
+        done 2>/dev/null | sort -u | awk -v loaded="$d_loaded" '
+            $1 - $2 < 0.02 && $2 - $1 < 0.02 { next }
+            $1 + 0 > loaded + 0 { sub(/^[^ ]+ [^ ]+ /, ""); print "rearranged=" $0 }'
 }
 
 say_masters() {

@@ -195,11 +195,21 @@ looks_like_nginx() {
     [ "$l_name" = "${m_word##*/}" ]
 }
 
-# refuse_unless_ours: a reload may only ever signal the nginx master itself.
+# why_not_ours: a reload may only ever signal the nginx master itself; in ours_why why it would
+# not, or nothing.
+why_not_ours() {
+    ours_why=
+    if [ "$pid_state" = stale ]; then
+        ours_why="the pid file $m_pid_file names process ${pid_named:-?} ($(command_of "$pid_named")), which is not the running nginx master; a reload would signal that process"
+    elif [ "$master" = 0 ]; then ours_why=$master_why
+    elif [ "$pid_state" != ok ]; then
+        ours_why="the pid file $m_pid_file is missing; nginx -s reload cannot work (the master is process $master)"
+    fi
+}
+
 refuse_unless_ours() {
-    [ "$pid_state" != stale ] || refuse "the pid file $m_pid_file names process ${pid_named:-?} ($(command_of "$pid_named")), which is not the running nginx master; a reload would signal that process"
-    [ "$master" != 0 ] || refuse "$master_why"
-    [ "$pid_state" = ok ] || refuse "the pid file $m_pid_file is missing; nginx -s reload cannot work (the master is process $master)"
+    why_not_ours
+    [ -z "$ours_why" ] || refuse "$ours_why"
 }
 
 command_of() {

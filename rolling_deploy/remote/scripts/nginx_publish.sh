@@ -10,15 +10,27 @@ run_words() {
     set +f
     if [ "${RD_SUDO:-0}" = 1 ]; then case $1 in sudo | doas) ;; *) set -- sudo -n -- "$@" ;; esac; fi
     if command -v timeout >/dev/null 2>&1; then set -- timeout 60 "$@"; fi
-    "$@" </dev/null 2>&1 9>&-
+    (
+        # With the umask and locale of whoever logged in: nginx's test creates missing log files.
+        umask "$rd_umask"
+        unset LC_ALL RD_SUDO
+        if [ "$rd_had_locale" = yes ]; then LC_ALL=$rd_locale; export LC_ALL; fi
+        exec "$@"
+    ) </dev/null 2>&1 9>&-
 }
 
-# run_and_keep WORDS: the same; its words into $state/.said. Not through a pipe, because a process it leaves
-# behind would hold a pipe open, and us with it.
-said() { head -c 4000 "$state/.said"; }
-
+# run_and_keep WORDS: the same; its words are kept for `said`. Not through a pipe, because a process
+# it leaves behind would hold a pipe open, and us with it. Where they cannot be kept it runs all the
+# same: a redirection that failed would pass for a command that did.
 run_and_keep() {
-    run_words "$1" > "$state/.said"
+    said_in=$state/.said
+    { true > "$said_in"; } 2>/dev/null || said_in=/dev/null
+    run_words "$1" > "$said_in"
+}
+
+said() {
+    if [ "$said_in" = /dev/null ]; then printf 'its words could not be kept in %s' "$state"
+    else head -c 4000 "$said_in"; fi
 }
 
 # master_words: the running master's program and the options it was started with, one word a line.
@@ -49,9 +61,11 @@ reload_words() {
     else master_words; printf '%s\n' -s reload; fi
 }
 
-# note_owner PATH: sets o_mode, o_user, o_group; what a new file gets when there is none.
+# note_owner PATH: sets o_mode, o_user, o_group; what a new file gets when there is none. With sudo
+# that is what it will have, so that the command is the same from the first time on.
 note_owner() {
     o_mode=644 o_user='' o_group=''
+    [ "${RD_SUDO:-0}" != 1 ] || o_user=0 o_group=0
     [ -e "$1" ] || return 0
     read -r o_mode o_user o_group <<OWNER
 $(stat -L -c '%a %u %g' "$1")
@@ -59,22 +73,38 @@ OWNER
 }
 
 # place SOURCE: SOURCE's bytes become the managed file, with the owner and mode noted last. A
-# dot-name beside it first (nginx's include is a glob and does not see it), then one rename.
+# dot-name beside it first (nginx's include is a glob and does not see it), then one rename. With
+# sudo the source has one name whatever it is, so that preflight can ask for these very words.
 place() {
     d_beside=${real%/*}/.${real##*/}.rolling-deploy
+    d_before=$(stat -c %.9Y "${real%/*}" 2>/dev/null)
     if [ "${RD_SUDO:-0}" = 1 ]; then
-        privileged install -m "$o_mode" ${o_user:+-o "$o_user" -g "$o_group"} "$1" "$d_beside" </dev/null || return 1
+        if [ "$1" = "$state/original" ]; then cp "$1" "$state/.incoming"; else mv -f "$1" "$state/.incoming"; fi || return 1
+        privileged install -m "$o_mode" -o "$o_user" -g "$o_group" "$state/.incoming" "$d_beside" </dev/null || return 1
     else
-        cp "$1" "$d_beside" && chmod "$o_mode" "$d_beside" || { rm -f "$d_beside"; return 1; }
+        cp "$1" "$d_beside" && chmod "$o_mode" "$d_beside" || { drop_beside; return 1; }
         if [ -n "$o_user" ] && [ "$(stat -c '%u %g' "$d_beside")" != "$o_user $o_group" ]; then
-            chown "$o_user:$o_group" "$d_beside" || { rm -f "$d_beside"; return 1; }
+            chown "$o_user:$o_group" "$d_beside" || { drop_beside; return 1; }
         fi
     fi
     sync "$d_beside" 2>/dev/null
     privileged mv -f "$d_beside" "$real" </dev/null || return 1
+    note_folder
     # The directory's own sync runs beside nginx's test; `settle` waits for it.
     sync "${real%/*}" >/dev/null 2>&1 9>&- &
     d_syncing=$!
+}
+
+drop_beside() { rm -f "$d_beside"; note_folder; }
+
+# note_folder: in $state/.folder the directory's time of writing as we leave it, and the one it had
+# from others, so that a preflight does not take us for somebody who removed a file there.
+note_folder() {
+    d_after=$(stat -c %.9Y "${real%/*}" 2>/dev/null)
+    n_after='' n_others='' n_folder=''
+    { read -r n_after n_others n_folder < "$state/.folder"; } 2>/dev/null || :
+    if [ "$n_after" = "$d_before" ] && [ "$n_folder" = "${real%/*}" ]; then d_before=$n_others; fi
+    { printf '%s %s %s\n' "$d_after" "$d_before" "${real%/*}" > "$state/.folder"; } 2>/dev/null || :
 }
 
 settle() { [ -z "${d_syncing-}" ] || wait "$d_syncing"; d_syncing=; }
@@ -85,6 +115,9 @@ keep() {
     sync "$state/.$2" "$state/.$2.owner" 2>/dev/null
     mv -f "$state/.$2.owner" "$state/$2.owner" && mv -f "$state/.$2" "$state/$2"
 }
+
+# is_stamped: what is on disk is a text of ours, as it was or edited.
+is_stamped() { grep -q -e '^# rolling-deploy stamp ' -e '^# Tells rolling-deploy ' "$real"; }
 
 # take_snapshot NAME DIGEST BEFORE: every worker among $processes, under NAME.
 take_snapshot() {
@@ -97,7 +130,7 @@ take_snapshot() {
         done <<LIST
 $t_workers
 LIST
-    } > "$state/generations/.$1" && mv -f "$state/generations/.$1" "$state/generations/$1"
+    } 2>/dev/null > "$state/generations/.$1" && mv -f "$state/generations/.$1" "$state/generations/$1"
 }
 
 # The oldest snapshots go once there are many: the newer ones tell which workers are earlier.
@@ -173,7 +206,11 @@ fail_unproved() {
 
 # put_back: after a failed test, the file that was there before, byte for byte.
 put_back() {
-    if [ "$replaced" = absent ]; then privileged rm -f "$real" </dev/null; else place "$state/previous"; fi
+    if [ "$replaced" = absent ]; then
+        d_before=$(stat -c %.9Y "${real%/*}" 2>/dev/null)
+        privileged rm -f "$real" </dev/null
+        note_folder
+    else place "$state/previous"; fi
     [ "$(digest_of "$real")" = "$replaced" ]
 }
 
@@ -182,6 +219,14 @@ test_or_put_back() {
     if run_and_keep "$(test_words)"; then settle; return 0; fi
     if put_back; then fail "nginx refused the configuration, the file before is back: $(said)"; fi
     fail "nginx refused the configuration and the file before could not be put back: $(said)"
+}
+
+# fail_unloaded REASON: between the new text in place and the reload. A text left there would go
+# live with anybody's reload.
+fail_unloaded() {
+    [ "$placed" = 1 ] || fail "$1; not reloaded"
+    if put_back; then fail "$1; not reloaded, and the file before is back"; fi
+    fail "$1; not reloaded, and the file before could not be put back"
 }
 
 # ready_to_change DIGEST: everything that must hold before a byte is written.

@@ -8,20 +8,23 @@ count_workers ''
 ask_live
 unwanted=$live
 original=$(digest_of "$state/original")
+placed=0
 if [ "$replaced" != "$original" ]; then
     [ "$replaced" = absent ] || cp "$real" "$state/previous" || fail "cannot keep the file in $state; nothing was changed"
     our_mode=$o_mode our_user=$o_user our_group=$o_group
     [ ! -s "$state/original.owner" ] || read -r o_mode o_user o_group < "$state/original.owner"
     place "$state/original" || fail "cannot write $real; it is unchanged"
+    placed=1
     o_mode=$our_mode o_user=$our_user o_group=$our_group
     test_or_put_back
 fi
 find_snapshot -
 list_processes
 # Under no digest: the original is not a text of ours, and must never pass for one.
-take_snapshot unadopted - - || fail "cannot note the workers in $state; not reloaded"
+take_snapshot unadopted - - || fail_unloaded "cannot note the workers in $state"
 judge_pid_file
-refuse_unless_ours
+why_not_ours
+[ -z "$ours_why" ] || fail_unloaded "$ours_why"
 reload
 prove "$state/generations/unadopted" - || fail_unproved
 mv -f "$state/original" "$state/original.restored"

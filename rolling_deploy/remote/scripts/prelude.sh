@@ -71,13 +71,32 @@ enter() {
     { true 9>>"$1/lock"; } 2>/dev/null || refuse "cannot write in the state directory $1"
     exec 9>>"$1/lock"
     flock -w "${4:-10}" 9 || refuse "busy: an earlier command still runs here"
+    refuse_if_fenced "$1" "$2" "$3"
+    if [ "$2" -gt "$seen_epoch" ]; then raise_fence "$1" "$2 $3"; fi
+}
+
+# refuse_if_fenced DIR EPOCH HOLDER: end here when this place has seen a higher token.
+refuse_if_fenced() {
+    is_number "$2" || refuse "the epoch should be a number, is $2"
     find_fence "$1"
     is_number "$seen_epoch" || refuse "the fence $1/fence cannot be read"
     if [ "$2" -lt "$seen_epoch" ] || { [ "$2" -eq "$seen_epoch" ] && [ "$3" != "$seen_holder" ]; }; then
         say fenced "$seen_epoch $seen_holder"
         refuse "somebody else has taken over (epoch $seen_epoch, $seen_holder)"
     fi
-    if [ "$2" -gt "$seen_epoch" ]; then raise_fence "$1" "$2 $3"; fi
+}
+
+# take_in DIR NAME: all of stdin into a file of this script's own, DIR/NAME.PID; its path in taken.
+# Done before `enter`: a sender that stands still in the middle keeps nobody else from this place,
+# and when it goes on it meets the fence. What killed scripts left behind is removed.
+take_in() {
+    [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
+    for taken in "$1/$2".*; do
+        [ ! -e "$taken" ] || [ -d "/proc/${taken##*.}" ] || rm -f -- "$taken"
+    done
+    taken=$1/$2.$$
+    trap '[ ! -e "$taken" ] || rm -f -- "$taken"' EXIT
+    { cat > "$taken"; } 2>/dev/null || fail "cannot write in $1; nothing was changed"
 }
 
 # raise_fence DIR TOKEN: replace the fence, whole or not at all, on the disk before we go on.

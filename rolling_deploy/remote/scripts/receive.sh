@@ -6,7 +6,11 @@
 target=$1 mode=$2 size=$3 digest=$4
 case $target in /*[!/]) ;; *) refuse "the target should be an absolute path of a file, is $target" ;; esac
 [ ! -d "$target" ] || refuse "$target is a directory"
-[ $# -lt 8 ] || enter "$6" "$7" "$8"
+# Asked early, without the lock, so that nobody sends for nothing; what counts is `enter` below.
+[ $# -lt 8 ] || refuse_if_fenced "$6" "$7" "$8"
+# The lock is taken only once the whole file is here: an upload takes long, and a sender that stands
+# still must not keep everybody else from this place.
+lock_up() { [ $# -lt 8 ] || enter "$6" "$7" "$8"; }
 folder=${target%/*}/
 prefix=$folder.${target##*/}.rolling-deploy.
 part=$prefix$5
@@ -22,6 +26,7 @@ for stale in "$prefix"*; do
 done
 
 if [ "$(digest_of "$target")" = "$digest" ]; then
+    lock_up "$@"
     problem=$(chmod -- "$mode" "$target" 2>&1) || fail "$problem"
     say skipped 1
     finish done "it is there already"
@@ -39,6 +44,7 @@ is=$(digest_of "$part")
 [ "$is" = "$digest" ] || drop "what arrived has the sha256 $is, should be $digest"
 problem=$(chmod -- "$mode" "$part" 2>&1) || drop "$problem"
 sync "$part" 2>/dev/null || sync || drop "the file could not be flushed to the disk"
+lock_up "$@"
 problem=$(mv -f -- "$part" "$target" 2>&1) || drop "$problem"
 sync "$folder" 2>/dev/null || sync
 finish done "received $size bytes"

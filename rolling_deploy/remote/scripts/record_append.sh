@@ -4,11 +4,11 @@
 # that the sender knows, the last line of which hashes to TAIL_SHA. What a lost acknowledgement
 # or a torn write left behind is recognised: it is the beginning of the very same lines.
 trap '' HUP PIPE
-enter "$1" "$2" "$3"
 file=$1/$4.jsonl size=$5 tail_sha=$6 new_sha=$7
-new=$1/.append
-cat > "$new" || fail "cannot write in $1"
+take_in "$1" .append
+new=$taken
 [ "$(digest_of "$new")" = "$new_sha" ] || fail "the lines did not arrive whole"
+enter "$1" "$2" "$3"
 [ -e "$file" ] || : > "$file" || fail "cannot create $file"
 have=$(wc -c < "$file")
 say size "$have"

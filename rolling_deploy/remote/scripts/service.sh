@@ -1,10 +1,10 @@
 # service: the process of one backend: who it is, since when, and who is connected to it.
 #
-# Uses these variables, set by `named`: state (directory), port, addresses (hex forms of the
-# backend's own address, or empty), process (text of its command line, or empty for "whoever
-# listens on the port"), exact (1: the text is one whole argument), ignored (hex forms of peers
-# that do not count), as_service (1: the commands need root where sudo is used), is_catalina (1: the
-# stop command is Tomcat's own script).
+# Uses these variables, set by `named`: state (directory), port, listens (that port with the hex forms
+# of the backend's own address, `PORT/FORM/FORM`; only `PORT` where it is a name), guarded (the same for
+# every port that users' requests come in by), process (text of its command line, or empty for
+# "whoever listens on the port"), exact (1: the text is one whole argument), ignored (hex forms of
+# peers that do not count), is_catalina (1: the stop command is Tomcat's own script).
 
 # named NAME=VALUE... -- WORDS...: sets the variables and `named_count`, which includes the `--`.
 named() {
@@ -33,8 +33,8 @@ find_boot() {
 # times of other processes, so no clock, time zone or container's idea of uptime matters.
 this_tick() { cut -d ' ' -f 22 /proc/self/stat; }
 
-# find_start PID: sets found_start, when this process started in the kernel's ticks, and
-# found_session; false when it has ended. Asked many times a second, so without a fork.
+# find_start PID: sets found_start, when this process started in the kernel's ticks, found_session
+# and found_parent; false when it has ended. Asked many times a second, so without a fork.
 find_start() {
     found_stat=''
     { read -r found_stat < "/proc/$1/stat"; } 2>/dev/null || return 1
@@ -46,38 +46,49 @@ find_start() {
         set -- ${found_stat##*) }
     fi
     case ${1:-Z} in Z | X) return 1 ;; esac
-    found_session=$4 found_start=${20}
+    found_parent=$2 found_session=$4 found_start=${20}
 }
 
 start_of() { find_start "$1" && printf '%s\n' "$found_start"; }
 
-# sockets STATE: `local-address peer inode` of each TCP socket on the backend's port. The kernel lists
-# the listening ones first (Documentation/networking/proc_net_tcp), and a busy machine has tens of
-# thousands of others behind them, so who asks for those stops there.
+# sockets STATE ENDS: `state address port peer inode` of each TCP socket in this state, and of each
+# that listens, on one of these ends. Where somebody listens on the backend's own address, only that
+# address counts. The kernel lists the listening ones first (Documentation/networking/proc_net_tcp),
+# and a busy machine has tens of thousands of others behind them, so who asks for those stops there.
 sockets() {
-    socket_state=$1
+    socket_state=$1 socket_ends=$2
     set --
     for socket_file in /proc/net/tcp /proc/net/tcp6; do
         [ ! -r "$socket_file" ] || set -- "$@" "$socket_file"
     done
     [ $# -gt 0 ] || return 0
-    awk -v state="$socket_state" -v number="$port" -v own="$addresses" '
+    awk -v state="$socket_state" -v ends="$socket_ends" '
             BEGIN {
-                port = sprintf("%04X", number)
+                count = split(ends, each, " ")
+                for (i = 1; i <= count; i++) {
+                    parts = split(each[i], part, "/")
+                    port = sprintf("%04X", part[1])
+                    number[port] = part[1]
+                    if (parts == 1) is_wide[port] = 1
+                    for (j = 2; j <= parts; j++) own[port, part[j]] = 1
+                }
                 for (file = 1; file < ARGC; file++) {
                     getline text < ARGV[file]
                     while ((getline text < ARGV[file]) > 0) {
                         split(text, field, " ")
                         if (state == "0A" && field[4] != "0A") break
-                        if (split(field[2], part, ":") != 2 || part[2] != port) continue
-                        if (field[4] == "0A" && index(" " own " ", " " part[1] " ")) narrow = 1
-                        if (field[4] == state) line[++n] = part[1] " " field[3] " " field[10]
+                        if (split(field[2], part, ":") != 2 || !(part[2] in number)) continue
+                        if (field[4] == "0A" && (part[2], part[1]) in own) is_narrow[part[2]] = 1
+                        if (field[4] == state || field[4] == "0A")
+                            line[++n] = part[2] " " part[1] " " field[4] " " field[3] " " field[10]
                     }
                     close(ARGV[file])
                 }
                 for (i = 1; i <= n; i++) {
                     split(line[i], part, " ")
-                    if (!narrow || index(" " own " ", " " part[1] " ")) print line[i]
+                    if (part[1] in is_narrow && !(part[1] in is_wide) && !((part[1], part[2]) in own))
+                        continue
+                    print part[3], part[2], number[part[1]], part[4], part[5]
                 }
             }' "$@"
 }
@@ -86,10 +97,10 @@ sockets() {
 # around each; false when nobody listens.
 find_listeners() {
     listeners=' '
-    while read -r socket_local socket_peer socket_inode; do
+    while read -r socket_state socket_local socket_port socket_peer socket_inode; do
         [ -z "$socket_inode" ] || listeners="$listeners$socket_inode "
     done <<SOCKETS
-$(sockets 0A)
+$(sockets 0A "$listens")
 SOCKETS
     [ "$listeners" != ' ' ]
 }
@@ -118,15 +129,18 @@ holds_words() {
     return 1
 }
 
+# holders: who holds one of the $listeners, as far as we may see.
+holders() {
+    ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v inodes="$listeners" '
+        BEGIN { n = split(inodes, list, " "); for (i = 1; i <= n; i++) want["socket:[" list[i] "]"] = 1 }
+        /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
+        $NF in want && !(pid in seen) { seen[pid] = 1; print pid }'
+}
+
 # pids_by_listener: who holds the listening socket; whom we last saw hold it (it may have let go
 # and still be at work); and what a start command left that was not seen to its end.
 pids_by_listener() {
-    if find_listeners; then
-        ls -l /proc/[0-9]*/fd 2>/dev/null | awk -v inodes="$listeners" '
-            BEGIN { n = split(inodes, list, " "); for (i = 1; i <= n; i++) want["socket:[" list[i] "]"] = 1 }
-            /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
-            $NF in want && !(pid in seen) { seen[pid] = 1; print pid }'
-    fi
+    if find_listeners; then holders; fi
     if read_note processes; then
         for noted in $note_rest; do is_alive "$noted" && printf '%s\n' "${noted%%:*}"; done
     fi
@@ -139,8 +153,20 @@ pids_by_listener() {
     return 0
 }
 
-# A note about processes is worth nothing after a reboot; `pid:start` never names another one.
-write_note() { find_boot; printf '%s %s\n' "$this_boot" "$2" > "$state/$1"; }
+# A note about processes is worth nothing after a reboot; `pid:start` never names another one. So it
+# need not reach the disk before we go on, but there must be room for it.
+write_note() {
+    find_boot
+    { printf '%s %s\n' "$this_boot" "$2" > "$state/$1"; } 2>/dev/null
+}
+
+# write_in_place NAME TEXT: over the same bytes as before, so a disk that has filled up meanwhile is no
+# obstacle, and nobody reads half of it.
+write_in_place() {
+    find_boot
+    { printf '%-120s\n' "$this_boot $2" 1<> "$state/$1"; } 2>/dev/null
+}
+
 read_note() {
     [ -s "$state/$1" ] && read -r note_boot note_rest < "$state/$1" && find_boot &&
         [ "$note_boot" = "$this_boot" ]
@@ -173,10 +199,46 @@ processes() {
     for found_pid in $found_pids; do
         case " $* " in *" $found_pid:"*) continue ;; esac
         find_start "$found_pid" || continue
+        case ${strangers-} in *" $found_pid:$found_start "*) continue ;; esac
         # A stop command may hold the same words; it runs in a session of its own.
         [ "${stop_session:-none}" = "$found_session" ] || set -- "$@" "$found_pid:$found_start"
     done
     case $# in 0) ;; 1) printf '%s\n' "$1" ;; *) printf '%s\n' "$@" | sort -t : -k 2n -k 1n ;; esac
+}
+
+# find_running [always]: sets running to the processes of the service, and strangers to those whose
+# command line only mentions it: an editor or a `tail` of somebody who works here. They are told
+# apart by who holds the port: what shares neither session nor parent with a holder is a stranger,
+# left out from here on. Asked only where there is doubt, more than one session, or `always`.
+# Sets unsorted when there is doubt and the holder is not among them or not to be seen.
+find_running() {
+    strangers='' unsorted='' one_session='' running=$(processes)
+    [ -n "$process" ] && [ "$exact" = 0 ] || return 0
+    for one in $running; do
+        find_start "${one%%:*}" || continue
+        case $one_session in '' | "$found_session") one_session=$found_session ;; *) one_session=several ;; esac
+    done
+    [ "$one_session" = several ] || { [ -n "$one_session" ] && [ "${1-}" = always ]; } || return 0
+    sort_running
+    [ -z "$unsorted" ] || [ "$one_session" = several ] || [ -n "$holding" ] || unsorted=''
+}
+
+sort_running() {
+    holding='' family=' ' sessions=' ' unsorted=$running
+    ! find_listeners || holding=$(holders)
+    for one in $holding; do
+        find_start "$one" && sessions="$sessions$found_session " family="$family$one $found_parent "
+    done
+    ours='' others=' '
+    for one in $running; do
+        find_start "${one%%:*}" || continue
+        case "$sessions|$family" in
+            *" $found_session "*"|"* | *"|"*" ${one%%:*} "* | *"|"*" $found_parent "*)
+                ours="$ours $one" family="$family${one%%:*} " ;;
+            *) others="$others$one " ;;
+        esac
+    done
+    [ -z "$ours" ] || running=${ours# } strangers=$others unsorted=''
 }
 
 # is_hidden: somebody listens on the port, and no process of the service is to be seen.
@@ -189,7 +251,7 @@ pids_of() { printf '%s' "$*" | tr '\n' ' ' | sed 's/:[0-9]*//g; s/ *$//'; }
 # is_restarted ARTIFACT: prints yes, no or unknown: did the process start after this artifact was
 # put in place? A swap that was begun and not noted to its end counts as not restarted.
 is_restarted() {
-    running=$(processes)
+    find_running
     if is_hidden "$running"; then printf 'unknown\n'; return; fi
     if [ -z "$running" ]; then printf 'no\n'; return; fi
     swap_tick='' swap_boot='' swap_artifact=''
@@ -213,29 +275,61 @@ note_swap() {
 
 # refuse_unless_seen: without seeing the process its end could not be waited for.
 refuse_unless_seen() {
-    running=$(processes)
+    find_running
     is_hidden "$running" &&
         refuse "port $port is listened on, and the process of this backend is not to be seen (another user's, or \`process\` names another); nothing was changed"
     return 0
 }
 
-connected_peers() {
-    sockets 01 | awk -v ignored="$ignored" '{
-        split($2, part, ":"); if (!index(" " ignored " ", " " part[1] " ")) print $2 }'
+# find_connected: sets peers to who is connected to a guarded port, peer_ports to which ports those
+# are, and unlistened to the guarded ports that nobody listens on here.
+find_connected() {
+    peers='' peer_ports=' ' listened=' ' unlistened=''
+    while read -r socket_state socket_local socket_port socket_peer socket_inode; do
+        case $socket_state in
+            0A) listened="$listened$socket_port " ;;
+            01)
+                case " $ignored " in *" ${socket_peer%%:*} "*) continue ;; esac
+                peers="$peers $socket_peer"
+                case $peer_ports in *" $socket_port "*) ;; *) peer_ports="$peer_ports$socket_port " ;; esac
+                ;;
+        esac
+    done <<SOCKETS
+$(sockets 01 "$guarded")
+SOCKETS
+    for guarded_port in $guarded; do
+        guarded_port=${guarded_port%%/*}
+        case "$listened$unlistened " in *" $guarded_port "*) ;; *) unlistened="$unlistened $guarded_port" ;; esac
+    done
 }
 
-# refuse_if_connected: the guard. Whoever still talks to the port gets 5 s to go; the proof that
-# nobody new comes was given on the load balancers.
+# refuse_if_connected: the guard. Whoever still talks to one of the ports gets 5 s to go; the proof
+# that nobody new comes was given on the load balancers. Sets unguarded to what is to be said of a
+# port that a running process does not listen on: going back from a start that hangs must not be
+# refused for it, but it proves nothing either.
 refuse_if_connected() {
     now; guard_end=$((now_cs + 500))
-    while peers=$(connected_peers); [ -n "$peers" ]; do
+    while find_connected; [ -n "$peers" ]; do
         now
         if [ "$now_cs" -ge "$guard_end" ]; then
             for peer in $peers; do say peer "$peer"; done
-            refuse "still connected to port $port after 5 s; nothing was changed"
+            peer_ports=${peer_ports# }
+            refuse "still connected to port ${peer_ports% } after 5 s; nothing was changed"
         fi
         sleep 0.05
     done
+    unguarded=''
+    [ -z "$running" ] || [ -z "$unlistened" ] ||
+        unguarded="; connections were not checked on port$unlistened, as nothing listened there"
+}
+
+# refuse_unless_room: what is noted after the stop must fit on the disk before it.
+refuse_unless_room() {
+    { printf '%16384s' ' ' > "$state/.room"; } 2>/dev/null || {
+        { true > "$state/.room"; } 2>/dev/null
+        refuse "cannot write in $state (is the disk full?); nothing was changed"
+    }
+    true > "$state/.room"
 }
 
 # known_digest FILE: its sha256; not computed again for a file whose inode, size and times are
