@@ -19,6 +19,7 @@ from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
 from rolling_deploy.parallel import at_once
+from rolling_deploy.remote.nginx_facts import NginxFacts
 from rolling_deploy.rollout.fleet import OnFailure
 from rolling_deploy.rollout.journal import FORMAT, Before, Opened, Purpose
 from rolling_deploy.rollout.observed import BackendSeen, Check, Verdict
@@ -249,7 +250,16 @@ def planned_variants(opened: Opened) -> list[frozenset[str]]:
 
 
 def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
-    facts = found.balancers[name].facts
+    config = pretest_config(texts, WORKDIR, surroundings_of(found.balancers[name].facts))
+    passed, said = site.nginx[name].pretest(config)
+    what = f"{len(texts)} renderings"
+    if passed:
+        return Check(name, "renderings", Verdict.OK, f"{what} tested by its nginx")
+    return Check(name, "renderings", Verdict.REFUSED, f"{what}: {said}")
+
+
+def surroundings_of(facts: NginxFacts) -> Surroundings:
+    """Answers what of a load balancer's own configuration the renderings depend on."""
     dump = parse_dump(facts.dump or "")
     # Relative to nginx's prefix, which the test has one of its own for.
     modules = [
@@ -258,19 +268,13 @@ def _pretest(site: Site, found: Survey, name: str, texts: list[str]) -> Check:
         if s.arguments
     ]
     users = [" ".join(s.arguments) for s in setting(dump, "user")]
-    around = Surroundings(
+    return Surroundings(
         modules,
         users[0] if users else "",
         compiled_out(facts.built_without),
         defined_variables(dump),
         http_setting(dump, "resolver"),
     )
-    config = pretest_config(texts, WORKDIR, around)
-    passed, said = site.nginx[name].pretest(config)
-    what = f"{len(texts)} renderings"
-    if passed:
-        return Check(name, "renderings", Verdict.OK, f"{what} tested by its nginx")
-    return Check(name, "renderings", Verdict.REFUSED, f"{what}: {said}")
 
 
 def check_going_back(site: Site, opened: Opened) -> tuple[Check, ...]:

@@ -158,7 +158,28 @@ def in_hand(desk: Desk, site: Site) -> InHand:
         site.require(site.balancer_hosts())
     for name, why in sorted(hand.silent.items()):
         desk.say(f"the record on {name} was not read: {why}")
+    _refuse_less_than_all(site, hand)
     return hand
+
+
+def _refuse_less_than_all(site: Site, hand: InHand) -> None:
+    """Without a local record the copies are all there is, and the newest may be on the one that
+    is cut off: then what was begun last would not be known here.
+
+    Raises:
+        MachineUnreachable: a load balancer that may hold more cannot be asked.
+    """
+    asked = set(site.nginx) - set(hand.silent)
+    missing = set(site.inventory.load_balancers) - asked - site.off
+    if hand.is_open and missing and not hand.is_local:
+        names = ", ".join(sorted(missing))
+        raise MachineUnreachable(
+            f"this machine has no record of its own, and {names} may hold more than the others",
+            where=names,
+            site="this run touched nothing; the rollout stands where it stood",
+            next_step="bring it back, or resume where the rollout was begun, or declare it off: "
+            f"`rolling-deploy resume --without {sorted(missing)[0]}`",
+        )
 
 
 def refuse_held(hand: InHand) -> None:

@@ -63,7 +63,7 @@ def _status(site: Site, state_dir: Path) -> StatusView:
         inventory.application,
         balancer_rows,
         backend_rows,
-        _store_text(store, problems),
+        store_text(store, problems),
         _rollout(hand, problems),
         tuple(problems),
     )
@@ -129,7 +129,8 @@ def _backend(
     return BackendStatus(name, rotation, version, state, doing)
 
 
-def _store_text(checks: tuple[Check, ...], problems: list[str]) -> str:
+def store_text(checks: tuple[Check, ...], problems: list[str]) -> str:
+    """Answers the session store's state in one line, and adds what is wrong to the problems."""
     refused = [check for check in checks if check.verdict is Verdict.REFUSED]
     if refused:
         text = "; ".join(f"{check.name}: {check.detail}" for check in refused)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rolling_deploy.remote.quoting import quote
 from rolling_deploy.remote.script import Reply
+from rolling_deploy.remote.sudo_rights import asks_password
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.settings import LoadBalancerSettings
 
@@ -33,7 +35,6 @@ class NginxFacts:
         version: `nginx/1.22.1`; empty when no master was found.
         built_without: the program's `--without-…` build options.
         master: pid, 0 when none was found; then `no_master` says why.
-        started: the master's start, in clock ticks since the machine's.
         exe: path of the running program; empty when it cannot be read without root.
         is_exe_changed: the program on disk is another one. None when it cannot be told.
         workers: those that take connections, under our master.
@@ -54,8 +55,8 @@ class NginxFacts:
         file_state: `readable`, `unreadable` or `absent`.
         has_sudo: the machine's privileged commands go through sudo.
         sudo_refused: commands that sudo does not list for us, each with its purpose.
-        is_sudo_proved: sudo asks for no password, whatever it lists. It does not say which rule
-            is the one for a command, so with one rule that asks this cannot be told.
+        sudo_asking: commands that it lists and wants a password for.
+        sudo_unsure: commands that it lists, and where that cannot be told.
         systemd: the unit that a default reload goes through; empty when there is none.
         hidepid: the mount option that hides other users' processes, or empty.
         clock_ms: that machine's clock.
@@ -65,7 +66,6 @@ class NginxFacts:
     built_without: str
     master: int
     no_master: str
-    started: int
     exe: str
     is_exe_changed: bool | None
     masters: tuple[Master, ...]
@@ -89,12 +89,12 @@ class NginxFacts:
     is_port_taken: bool
     leads_to: str
     file_state: str
-    has_original: bool
     is_state_writable: bool
     is_file_writable: bool
     has_sudo: bool
     sudo_refused: tuple[str, ...]
-    is_sudo_proved: bool
+    sudo_asking: tuple[str, ...]
+    sudo_unsure: tuple[str, ...]
     tools_missing: str
     client: str
     systemd: str
@@ -115,7 +115,6 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         built_without=one("built_without"),
         master=int(one("master", "0")),
         no_master=one("no_master"),
-        started=int(one("started", "0")),
         exe=one("exe"),
         is_exe_changed=binary == "changed" if binary else None,
         masters=tuple(_master(line) for line in reply.all("master_seen")),
@@ -139,12 +138,12 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         is_port_taken=_is_port_taken(reply, dump, generation_port),
         leads_to=one("leads_to"),
         file_state=one("file_state"),
-        has_original=one("has_original") == "1",
         is_state_writable=one("state_writable") == "yes",
         is_file_writable=one("file_writable") == "yes",
         has_sudo=one("sudo") == "1",
         sudo_refused=tuple(reply.all("sudo_refused")),
-        is_sudo_proved=one("sudo_password") != "unknown",
+        sudo_asking=_listed(reply, asks=True),
+        sudo_unsure=_listed(reply, asks=None),
         tools_missing=one("tools_missing").strip(),
         client=one("client"),
         systemd=one("systemd"),
@@ -153,6 +152,14 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         hidepid=one("hidepid"),
         clock_ms=int(one("clock_ms", "0")),
     )
+
+
+def _listed(reply: Reply, *, asks: bool | None) -> tuple[str, ...]:
+    """The commands that sudo lists, and would ask a password for or not; root is never asked."""
+    if "sudo_listing" not in reply.values:
+        return ()
+    listing, commands = reply.one("sudo_listing"), reply.all("sudo_listed")
+    return tuple(command for command in commands if asks_password(listing, command) is asks)
 
 
 def _shown(reply: Reply, key: str) -> str:
@@ -326,16 +333,25 @@ def _port(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
 
 def _rights(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
     wrong = [f"sudo does not allow `{command}`" for command in facts.sudo_refused]
+    wrong += [
+        f"`sudo {command}` asks for a password: add `NOPASSWD:` to it"
+        for command in facts.sudo_asking
+    ]
     if facts.file_state == "unreadable":
         wrong.append(f"`{settings.file}` cannot be read")
     if not facts.is_state_writable:
-        wrong.append(f"`{settings.state_dir}` cannot be written")
+        wrong.append(
+            f"`{settings.state_dir}` cannot be written: on that machine "
+            f'`sudo install -d -o "$(id -un)" -m 700 {quote(settings.state_dir)}`, '
+            "or set `nginx.state_dir`"
+        )
     if not facts.has_sudo and not facts.is_file_writable:
         wrong.append(f"the directory of `{facts.leads_to or settings.file}` cannot be written")
     if wrong:
         return "rights", Verdict.REFUSED, "; ".join(wrong)
     leads = f"; the managed file leads to `{facts.leads_to}`" if facts.leads_to else ""
-    if facts.has_sudo and not facts.is_sudo_proved:
-        said = f"commands are listed in sudoers; password not checked{leads}"
+    if facts.sudo_unsure:
+        shown = ", ".join(f"`sudo {command}`" for command in facts.sudo_unsure)
+        said = f"{shown} is listed in sudoers; whether it asks for a password is not known{leads}"
         return "rights", Verdict.NOT_CHECKED, said
     return "rights", Verdict.OK, f"file and state directory can be written{leads}"

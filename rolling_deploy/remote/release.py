@@ -54,12 +54,11 @@ class ReleaseStrategy:
             settings.state_dir,
             settings.process,
             is_exact=False,
-            commands=Commands(
+            own_commands=Commands(
                 () if settings.restart else settings.stop,
                 settings.restart or settings.start,
                 settings.stop_limit_ms,
                 settings.start_limit_ms,
-                is_service=True,
             ),
         )
         self._places = [f"root={self._root}"]

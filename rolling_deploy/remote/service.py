@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote.connection import Connection
 from rolling_deploy.remote.script import Reply, run_script
+from rolling_deploy.remote.sudo_rights import SUDO
 from rolling_deploy.rollout.observed import BackendSeen, Unreachable
 from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import BackendSettings
@@ -20,6 +21,9 @@ STORE_LIMIT_MS = 300_000
 """Copying, unpacking and removing on a slow disk."""
 LOCK_AND_GUARD_MS = 45_000
 """What an activation takes beside stop and start: lock 10 s, guard 5 s, a copy and two digests."""
+SERVICE_MANAGERS = frozenset({"systemctl", "service", "rc-service"})
+"""They need root and start the application as whom its unit names; any other command that went
+through sudo would start it as root."""
 _RESTARTED = {"yes": True, "no": False}
 
 
@@ -29,17 +33,18 @@ class Commands:
 
     Attributes:
         stop: empty when `start` is a restart that does both.
-        is_service: run through sudo where the machine's settings say so. Not for the built-in
-            script of Tomcat, which would then run the application as root.
-        is_catalina: `stop` is that script.
+        is_catalina: `stop` is the built-in script of Tomcat.
     """
 
     stop: tuple[str, ...]
     start: tuple[str, ...]
     stop_limit_ms: int
     start_limit_ms: int
-    is_service: bool
     is_catalina: bool = False
+
+    def through_sudo(self) -> Commands:
+        """Answers the same with `sudo -n` before a service manager; all else as it stands."""
+        return replace(self, stop=_through_sudo(self.stop), start=_through_sudo(self.start))
 
     def programs(self) -> list[str]:
         """Answers the programs these commands run, to see whether they are there."""
@@ -54,6 +59,7 @@ class Service:
     Attributes:
         process: text of its command line; empty means whoever listens on the port.
         is_exact: the text is one whole argument, so that `/srv/app` is not `/srv/app2`.
+        own_commands: as the inventory has them; what runs is `commands`.
     """
 
     backend: BackendSettings
@@ -61,12 +67,18 @@ class Service:
     state_dir: str
     process: str
     is_exact: bool
-    commands: Commands
+    own_commands: Commands
 
     @property
-    def needs_sudo(self) -> bool:
-        """Answers whether stop and start run through `sudo -n`."""
-        return self.connection.target.sudo and self.commands.is_service
+    def commands(self) -> Commands:
+        """Answers stop and start as they are run on this machine."""
+        has_sudo = self.connection.target.sudo
+        return self.own_commands.through_sudo() if has_sudo else self.own_commands
+
+    @property
+    def guarded_ports(self) -> list[str]:
+        """Answers the ports by which requests come in, each once."""
+        return list(dict.fromkeys(end.partition("/")[0] for end in self._guarded()))
 
     def ask(self, script: str, arguments: Sequence[str], *words: str, limit_ms: int) -> Reply:
         """Run one of our scripts with `NAME=VALUE` arguments, and words after them."""
@@ -139,26 +151,41 @@ class Service:
             holds_stdin=True,
         )
 
+    def _guarded(self) -> list[str]:
+        """Every address that nginx may send requests to, in any upstream, and the probe's."""
+        addresses = [server.address for server in self.backend.servers.values()]
+        ends = (listening_end(address) for address in (self.backend.probe_address, *addresses))
+        return list(dict.fromkeys(end for end in ends if end))
+
     def _arguments(self) -> list[str]:
-        host, _, port = self.backend.probe_address.rpartition(":")
+        probe = self.backend.probe_address
         ignored = [
             form for peer in self.backend.ignore_connections_from for form in kernel_forms(peer)
         ]
         return [
             f"state={self.state_dir}",
-            f"port={port}",
-            f"addresses={' '.join(kernel_forms(host))}",
+            f"port={probe.rpartition(':')[2]}",
+            f"listens={listening_end(probe)}",
+            f"guarded={' '.join(self._guarded())}",
             f"process={self.process}",
             f"exact={int(self.is_exact)}",
             f"ignored={' '.join(ignored)}",
-            f"as_service={int(self.commands.is_service)}",
-            f"is_catalina={int(self.commands.is_catalina)}",
+            f"is_catalina={int(self.own_commands.is_catalina)}",
         ]
 
 
 def took_ms(began: float) -> int:
     """Answers the milliseconds since `began` of the monotonic clock."""
     return round((time.monotonic() - began) * 1000)
+
+
+def listening_end(address: str) -> str:
+    """Answers `PORT/FORM/FORM` for `host:port`: the port and how the kernel writes the host.
+
+    Only `PORT` for a name, and nothing where there is no port (a socket file).
+    """
+    host, _, port = address.rpartition(":")
+    return "/".join([port, *kernel_forms(host)]) if port.isdigit() else ""
 
 
 def kernel_forms(address: str) -> list[str]:
@@ -197,6 +224,11 @@ def _kernel_words(packed: bytes) -> str:
     """The kernel prints each 32 bits as one number of the machine, which is little-endian."""
     words = [packed[at : at + 4][::-1] for at in range(0, len(packed), 4)]
     return "".join(word.hex().upper() for word in words)
+
+
+def _through_sudo(argv: tuple[str, ...]) -> tuple[str, ...]:
+    is_manager = bool(argv) and argv[0].rpartition("/")[2] in SERVICE_MANAGERS
+    return (*SUDO, *argv) if is_manager else argv
 
 
 def _program(argv: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import redis.exceptions
 
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.session_store_checks import ENDED_EARLY, Examination
+from rolling_deploy.remote.session_store_checks import ENDED_EARLY, Access, Examination
 from rolling_deploy.remote.session_store_info import Sample, line
 from rolling_deploy.remote.session_store_link import LinkLost, Said, Why
 from rolling_deploy.rollout.observed import Check, Verdict
@@ -74,9 +74,9 @@ def check_session_store(
     examination = Examination(
         link,
         replace(settings, username=settings.username or place.username),
-        place=f"{place} via {settings.via}" if settings.via else f"{place}",
-        password=password,
-        db=place.db,
+        access=Access(
+            f"{place} via {settings.via}" if settings.via else f"{place}", password, place.db
+        ),
         canary=canary,
         previous=previous,
     )

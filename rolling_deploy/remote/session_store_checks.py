@@ -6,6 +6,7 @@ lines that explain it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rolling_deploy.remote.session_store_canary import check_canary
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
 ENDED_EARLY = "the examination ended early, see above"
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where the store is and what it is entered with.
+
+    Attributes:
+        place: for a person.
+        password: empty for none.
+        db: number of the database.
+    """
+
+    place: str
+    password: str = field(repr=False)
+    db: int
+
+
 class Examination:
     """One check of the session store; its lines grow as it goes on.
 
@@ -43,9 +59,7 @@ class Examination:
         link: Link,
         settings: SessionStoreSettings,
         *,
-        place: str,
-        password: str,
-        db: int,
+        access: Access,
         canary: bool,
         previous: Sample | None,
     ) -> None:
@@ -54,9 +68,7 @@ class Examination:
         Args:
             link: not connected.
             settings: user, prefix and limits.
-            place: where the store is, for a person.
-            password: empty for none.
-            db: number of the database.
+            access: where it is, and what it is entered with.
             canary: write the canary keys.
             previous: what the check before this one saw.
         """
@@ -65,9 +77,9 @@ class Examination:
         self.sample = Sample()
         self._link = link
         self._settings = settings
-        self._place = place
-        self._password = password
-        self._db = db
+        self._place = access.place
+        self._password = access.password
+        self._db = access.db
         self._canary = canary
         self._previous = previous
 

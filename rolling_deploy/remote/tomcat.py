@@ -133,6 +133,7 @@ class TomcatStrategy:
     def _machine_lines(self, facts: Reply, war: Artifact | ArtifactWrong | None) -> Iterable[Check]:
         lines, webapps = self._lines, f"{self._base}/webapps"
         yield from service_lines(self._service, facts)
+        yield from _war_lines(lines, facts)
         if facts.one("webapps"):
             yield lines.refused("paths", f"`{webapps}` should be a directory, is not")
             return
@@ -196,6 +197,20 @@ class TomcatStrategy:
             return wrong
 
 
+def _war_lines(lines: Lines, facts: Reply) -> Iterable[Check]:
+    """Answers the lines for what Tomcat could not read, and what we could not clear away."""
+    if facts.one("next_war_unreadable"):
+        detail = (
+            f"the deployed WAR is {facts.one('next_war_unreadable')}; `{facts.one('user')}` may "
+            "not give the next one the same owner or group, so Tomcat could not read it: run "
+            "`chmod o+r` on the deployed one, or log in as Tomcat's user or one of its group"
+        )
+        yield lines.refused("new WAR", detail)
+    for work in facts.all("not_removable"):
+        detail = f"`{work}` can only be moved aside: remove its `.gone-` copies by hand"
+        yield lines.warning("work directory", detail)
+
+
 def commands_for(settings: TomcatSettings) -> Commands:
     """Answers stop and start: the inventory's own, the unit's, or those of `catalina.sh`."""
     unit = settings.unit
@@ -215,6 +230,5 @@ def commands_for(settings: TomcatSettings) -> Commands:
         argv(settings.start, "start"),
         settings.stop_limit_ms,
         settings.start_limit_ms,
-        is_service=bool(unit or (settings.stop and settings.start)),
         is_catalina=not (unit or settings.stop),
     )

@@ -223,8 +223,9 @@ def http_setting(dump: Dump, name: str) -> tuple[str, ...]:
     for index, items in enumerate(dump.parsed.values()):
         statements = [item for item in items or () if isinstance(item, Statement)]
         blocks = [s.block for s in statements if s.name == "http" and s.block is not None]
-        inner = [s for block in blocks for s in block if isinstance(s, Statement)]
-        for statement in (*inner, *(statements if index else ())):
+        holding = [s for block in blocks for s in block if isinstance(s, Statement)]
+        holding += statements if index else []
+        for statement in holding:
             if statement.name == name:
                 return statement.arguments()
     return ()

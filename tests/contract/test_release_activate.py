@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 
@@ -355,25 +357,79 @@ def test_two_backends_on_one_machine_do_not_touch_each_other(
             wait_for_version(each.port, "3")
 
 
-def test_service_commands_and_nothing_else_go_through_sudo(app: AppBackend, tmp_path: Path) -> None:
+def test_service_managers_and_nothing_else_go_through_sudo(app: AppBackend, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    log = tmp_path / "sudo.log"
+    log = tmp_path / "as-root.log"
+    manager = programs / "systemctl"
+    manager.write_text(
+        f'#!/bin/sh\n[ "$AS_ROOT" = 1 ] || exit 4\nexec {app.root}/control "$2" "$1"\n'
+    )
     sudo = programs / "sudo"
-    sudo.write_text(f'#!/bin/sh\necho "$*" >> {log}\n[ "$2" = -l ] && exit 0\nshift 2\nexec "$@"\n')
-    sudo.chmod(0o755)
-    path = f"{programs}:{os.environ['PATH']}"
-    strategy = app.strategy(LocalConnection(sudo=True, environment={"PATH": path}))
+    sudo.write_text(
+        f'#!/bin/sh\necho "$*" >> {log}\n'
+        '[ "$2" = -l ] && echo "/x/$4 $5 $6" && exit 0\n'
+        '[ "$2" = -ll ] && printf "Sudoers entry:\\n    Options: !authenticate\\n\\tALL\\n" && exit 0\n'
+        'shift 2\nexec env AS_ROOT=1 "$@"\n'
+    )
+    for program in (manager, sudo):
+        program.chmod(0o755)
+    connection = LocalConnection(
+        sudo=True, environment={"PATH": f"{programs}:{os.environ['PATH']}"}
+    )
+    root = str(app.root)
+    strategy = app.strategy(connection, stop=("systemctl", "stop", root), process=by_text(app))
     assert {check.verdict for check in strategy.preflight("2")} == {Verdict.OK}
     strategy.stage("2", TOKEN)
     assert strategy.activate(strategy.artifact_id("2"), TOKEN).outcome is Outcome.DONE
-    control = f"{app.root}/control {app.root}"
+    # The start is a script of the inventory's own: as root it would make the application root's.
     assert log.read_text().splitlines() == [
-        f"-n -l -- {control} stop",
-        f"-n -l -- {control} start",
-        f"-n -- {control} stop",
-        f"-n -- {control} start",
+        f"-n -l -- systemctl stop {root}",
+        "-n -ll",
+        f"-n -- systemctl stop {root}",
     ]
+    (pid,) = app.pids()
+    assert b"AS_ROOT" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("entries", "verdict"),
+    [
+        ("NOPASSWD: /usr/bin/env", Verdict.OK),
+        ("NOPASSWD: /usr/bin/id, PASSWD: /usr/bin/env", Verdict.REFUSED),
+        ("PASSWD: ALL, NOPASSWD: /usr/bin/env [a-z]*", Verdict.NOT_CHECKED),
+        ("NOPASSWD: /usr/bin/id", Verdict.REFUSED),
+    ],
+)
+def test_a_command_that_needs_a_password_is_found_before_anything_is_touched(
+    app: AppBackend, tmp_path: Path, entries: str, verdict: Verdict
+) -> None:
+    """The real sudo, with a sudoers file that only this command sees."""
+    if shutil.which("sudo") is None or shutil.which("unshare") is None:
+        pytest.skip("sudo or unshare is not installed")
+    sudoers = tmp_path / "sudoers"
+    sudoers.write_text(f"root ALL=(ALL) ALL\ndaemon ALL=(root) {entries}\n")
+    sudoers.chmod(0o440)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    sudo = programs / "sudo"
+    sudo.write_text(
+        f"#!/bin/sh\nexec unshare -m sh -c 'mount --bind {sudoers} /etc/sudoers && cd / && "
+        'exec setpriv --reuid=daemon --regid=daemon --clear-groups /usr/bin/sudo "$@"\' sudo "$@"\n'
+    )
+    sudo.chmod(0o755)
+    tried = subprocess.run([sudo, "-n", "-l"], check=False, capture_output=True, timeout=60)
+    if b"may run the following" not in tried.stdout:
+        pytest.skip(f"cannot run sudo with a file of its own here: {tried.stderr.decode()}")
+    connection = LocalConnection(environment={"PATH": f"{programs}:{os.environ['PATH']}"})
+    own = ("sudo", "env", "true")
+    checks = app.strategy(connection, stop=own, start=own).preflight("2")
+    (line,) = (check for check in checks if check.name == "commands")
+    assert line.verdict is verdict, line
 
 
 def test_a_process_that_cannot_be_seen_is_refused_before_anything_happens(

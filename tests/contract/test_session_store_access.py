@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rolling_deploy.operations.machines import FleetMachines
+from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.telling import store_text
 from rolling_deploy.rollout.observed import Verdict
 from rolling_deploy.settings import SessionStoreSettings
 from tests.certificate import self_signed
-from tests.redis_server import BINARY, WHY_SKIPPED, RedisServer, free_port, redis_server
+from tests.redis_server import (
+    BINARY,
+    WHY_SKIPPED,
+    RedisServer,
+    free_port,
+    redis_server,
+    wait_until,
+)
 from tests.session_store_lines import (
     ALL_LINES,
     PASSWORD,
@@ -25,6 +36,7 @@ from tests.session_store_lines import (
     settings_for,
     with_verdict,
 )
+from tests.survey_fixture import INVENTORY, inventory_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,7 +201,7 @@ def test_a_user_who_may_not_prolong_or_delete_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize("is_via", [False, True])
-def test_a_frozen_store_is_refused_within_the_timeout(server: RedisServer, is_via: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_a_frozen_store_is_refused_within_the_timeout(server: RedisServer, is_via: bool) -> None:
     server.freeze()
     begun = time.monotonic()
     lines = examine(
@@ -256,3 +268,59 @@ def test_something_that_is_not_redis_is_refused() -> None:
     for port in answering(speak_http):
         lines = examine(SessionStoreSettings(url=f"redis://127.0.0.1:{port}/0"))
         assert lines["reach"].verdict is Verdict.REFUSED
+
+
+@pytest.mark.parametrize("url_user", [False, True])
+def test_a_user_without_a_password_is_the_one_who_asks(*, url_user: bool) -> None:
+    user = f"app on nopass ~{PREFIX}* +@all -@dangerous +info -set"
+    with redis_server("--user", *user.split()) as server:
+        told = examine(settings_for(server))
+        assert told["canary write"].verdict is Verdict.OK
+        if url_user:
+            settings = settings_for(server, url=f"redis://app@127.0.0.1:{server.port}/0")
+        else:
+            settings = settings_for(server, username="app")
+        told = examine(settings)
+        assert told["authentication"].detail == "user `app`, without a password"
+        assert_refused(told, "canary write", "permission")
+
+
+def test_a_user_who_needs_a_password_is_refused_without_one() -> None:
+    user = f"app on >{PASSWORD} ~* +@all"
+    with redis_server("--user", *user.split()) as server:
+        told = examine(settings_for(server, username="app"))
+        assert_refused(told, "authentication", "WRONGPASS")
+
+
+def test_what_was_evicted_between_the_preflight_and_the_run_is_seen(tmp_path: Path) -> None:
+    words = ("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-lru")
+    with redis_server(*words) as server, contextlib.closing(server.client()) as client:
+        site = Site(
+            inventory_in(tmp_path, f"{INVENTORY}session_store: {{url: {server.url}}}\n"), {}
+        )
+        told = {c.name: c for c in FleetMachines(site).check_store()}
+        assert told["evictions"].verdict is Verdict.OK
+        wait_until(lambda: _evicts(client), "an eviction")
+        client.config_set("maxmemory", "0")
+        told = {c.name: c for c in FleetMachines(site).check_store()}
+        assert_refused(told, "evictions", "evicted_keys rose from 0")
+
+
+def _evicts(client: Any) -> bool:
+    for _ in range(50):
+        client.set(secrets.token_hex(8), b"x" * 20_000)
+    return bool(client.info("stats")["evicted_keys"])
+
+
+def test_a_status_says_that_it_did_not_check_writing(tmp_path: Path) -> None:
+    with redis_server() as server:
+        site = Site(
+            inventory_in(tmp_path, f"{INVENTORY}session_store: {{url: {server.url}}}\n"), {}
+        )
+        problems: list[str] = []
+        unwritten = store_text(FleetMachines(site, canary=False).check_store(), problems)
+        assert unwritten.startswith("reachable, writing not checked")
+        written = store_text(FleetMachines(site).check_store(), problems)
+        assert written.startswith("reachable")
+        assert "not checked" not in written
+        assert problems == []

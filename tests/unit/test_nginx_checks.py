@@ -84,3 +84,9 @@ def test_a_listener_that_the_configuration_does_not_name_is_somebody_else() -> N
 def test_hidden_processes_are_given_as_a_reason() -> None:
     told = lines(master="0", no_master="none", master_seen=None, hidepid="rw,hidepid=2")
     assert "hidepid=2" in told["nginx"].detail
+
+
+def test_a_state_directory_that_cannot_be_written_comes_with_the_command_that_makes_it() -> None:
+    told = lines(state_writable="no", sudo="1")["rights"]
+    assert '`sudo install -d -o "$(id -un)" -m 700 /s`' in told.detail
+    assert "`nginx.state_dir`" in told.detail

@@ -14,14 +14,15 @@ import pytest
 from rolling_deploy.errors import PreflightRefused
 from rolling_deploy.remote.artifact import ArtifactWrong, read_archive, read_war
 from rolling_deploy.remote.release import ReleaseStrategy
-from rolling_deploy.remote.script import text_of
-from rolling_deploy.remote.service import kernel_forms, peer_text
-from rolling_deploy.remote.service_checks import Lines
+from rolling_deploy.remote.script import parse_reply, text_of
+from rolling_deploy.remote.service import Service, kernel_forms, listening_end, peer_text
+from rolling_deploy.remote.service_checks import Lines, paths_line, service_lines
 from rolling_deploy.remote.strategy import strategy_of
+from rolling_deploy.remote.sudo_rights import asking_whether_allowed, asks_password
 from rolling_deploy.remote.tomcat import TomcatStrategy, commands_for
 from rolling_deploy.remote.tomcat_config import graceful_lines
 from rolling_deploy.rollout.observed import Verdict
-from rolling_deploy.settings import ReleaseSettings, TomcatSettings
+from rolling_deploy.settings import ReleaseSettings, ServerSettings, TomcatSettings
 from tests.local_connection import LocalConnection
 from tests.strategies_fixture import backend_settings, write_archive
 
@@ -65,16 +66,134 @@ def test_a_tomcat_is_stopped_and_started_by_its_own_script_unless_told_otherwise
         "stop",
     )
     assert plain.start[-1] == "start"
-    assert (plain.is_service, plain.is_catalina) == (False, True), "never as root"
+    assert plain.is_catalina
     assert plain.programs() == ["/usr/share/tomcat10/bin/catalina.sh"]
     unit = commands_for(replace(TOMCAT, unit="tomcat10"))
     assert (unit.stop, unit.start) == (
         ("systemctl", "stop", "tomcat10"),
         ("systemctl", "start", "tomcat10"),
     )
-    assert (unit.is_service, unit.is_catalina) == (True, False)
+    assert not unit.is_catalina
     own = commands_for(replace(TOMCAT, unit="tomcat10", stop=("halt-it",)))
     assert (own.stop, own.start) == (("halt-it",), ("systemctl", "start", "tomcat10"))
+
+
+SUDO = ("sudo", "-n", "--")
+"""What stands before a command that we run as root."""
+
+
+@pytest.mark.parametrize(
+    ("argv", "is_as_root"),
+    [
+        (("systemctl", "stop", "tomcat10"), True),
+        (("/usr/bin/systemctl", "stop", "tomcat10"), True),
+        (("service", "tomcat10", "stop"), True),
+        (("rc-service", "tomcat10", "stop"), True),
+        (("/srv/tomcat/bin/startup.sh",), False),
+        (("env", "A=b", "/srv/tomcat/bin/startup.sh"), False),
+        (("sudo", "-u", "tomcat", "/srv/tomcat/bin/startup.sh"), False),
+        (("doas", "rc-service", "tomcat10", "stop"), False),
+    ],
+)
+def test_only_a_service_manager_is_given_root(argv: tuple[str, ...], is_as_root: bool) -> None:
+    through_sudo = commands_for(replace(TOMCAT, stop=argv, start=("halt",))).through_sudo()
+    assert through_sudo.stop == ((*SUDO, *argv) if is_as_root else argv)
+    assert through_sudo.start == ("halt",)
+
+
+def test_own_stop_leaves_the_start_of_the_unit_through_sudo() -> None:
+    commands = commands_for(replace(TOMCAT, unit="tomcat10", stop=("halt-it",)))
+    through_sudo = commands.through_sudo()
+    assert through_sudo.stop == ("halt-it",)
+    assert through_sudo.start == (*SUDO, "systemctl", "start", "tomcat10")
+    assert through_sudo.programs() == ["halt-it", "sudo"]
+
+
+def test_tomcat_is_never_started_as_root_by_its_own_script() -> None:
+    plain = commands_for(TOMCAT)
+    assert plain.through_sudo() == plain
+
+
+def test_the_guard_looks_at_the_ports_of_every_upstream() -> None:
+    servers = {
+        "tomcat": ServerSettings("10.0.0.1:8080"),
+        "api": ServerSettings("10.0.0.1:8443"),
+        "named": ServerSettings("app1.example:9000"),
+    }
+    backend = replace(backend_settings("a", 8081, TOMCAT), servers=servers)
+    commands = commands_for(TOMCAT)
+    service = Service(backend, LocalConnection(), "/s", "", is_exact=False, own_commands=commands)
+    assert service.guarded_ports == ["8081", "8080", "8443", "9000"]
+    assert listening_end("app1.example:9000") == "9000", "a name may stand for any address"
+    assert listening_end("[::1]:80") == "80/00000000000000000000000001000000"
+    assert listening_end("unix:/run/app.sock") == ""
+
+
+LISTING = """Matching Defaults entries for deploy on vm:
+    env_reset, use_pty
+
+User deploy may run the following commands on vm:
+{}"""
+
+
+def entry(*commands: str, options: str = "", users: str = "root") -> str:
+    """As `sudo -ll` writes one."""
+    said = f"\nSudoers entry:\n    RunAsUsers: {users}\n"
+    said += f"    Options: {options}\n" if options else ""
+    return said + "    Commands:\n" + "".join(f"\t{command}\n" for command in commands)
+
+
+EVERYTHING = entry("ALL", users="ALL")
+STOP = "/usr/bin/systemctl stop tomcat10"
+FREE = entry(STOP, "/usr/bin/id", options="!authenticate")
+
+
+@pytest.mark.parametrize(
+    ("entries", "asks"),
+    [
+        (FREE, False),
+        (EVERYTHING, True),
+        (EVERYTHING + FREE, False),
+        (FREE + EVERYTHING, True),
+        (FREE + entry("/usr/bin/ls", options="authenticate"), False),
+        (entry("/usr/bin/systemctl", options="!authenticate"), False),
+        (entry("/usr/bin/systemctl * tomcat10", options="!authenticate"), False),
+        (EVERYTHING + entry("/usr/bin/systemctl * tomcat10", options="!authenticate"), None),
+        (EVERYTHING + entry("/bin/systemctl stop tomcat10", options="!authenticate"), None),
+        (EVERYTHING + entry("ALL", users="tomcat", options="!authenticate"), None),
+        (entry(f"!{STOP}", options="!authenticate"), None),
+        ("", None),
+        ("no words of sudo at all", None),
+    ],
+)
+def test_whether_sudo_asks_for_a_password_is_read_from_its_listing(
+    entries: str, asks: bool | None
+) -> None:
+    assert asks_password(LISTING.format(entries), STOP) is asks
+
+
+def test_defaults_of_sudoers_say_whether_a_password_is_asked_for() -> None:
+    listing = LISTING.format(EVERYTHING)
+    assert asks_password(listing.replace("use_pty", "use_pty, !authenticate"), STOP) is False
+    some = f"Runas and Command-specific defaults:\n    Defaults!{STOP} !authenticate\n{listing}"
+    assert asks_password(some, STOP) is None
+
+
+@pytest.mark.parametrize(
+    ("argv", "asked"),
+    [
+        ((*SUDO, "systemctl", "stop", "x"), "sudo -n -l -- systemctl stop x"),
+        (("sudo", "systemctl", "stop", "x"), "sudo -n -l -- systemctl stop x"),
+        (("/bin/sudo", "-u", "tomcat", "/x/stop.sh"), "/bin/sudo -n -l -u tomcat -- /x/stop.sh"),
+        (("sudo", "-E", "/x/stop.sh"), None),
+        (("sudo", "A=b", "/x/stop.sh"), None),
+        (("sudo",), None),
+    ],
+)
+def test_sudo_is_asked_about_what_is_run_and_nothing_else(
+    argv: tuple[str, ...], asked: str | None
+) -> None:
+    assert asking_whether_allowed(argv) == (asked and ["env", "LC_ALL=C", *asked.split()])
 
 
 def test_the_strategy_is_the_one_the_inventory_names() -> None:
@@ -221,8 +340,25 @@ def test_the_text_of_a_process_is_held_as_whole_words(text: str, line: str, is_h
 
 def test_a_command_is_picked_out_of_a_list_of_words_unchanged(tmp_path: Path) -> None:
     script = text_of("activate_release").partition('named "$@"\nshift')[0]
-    script += '\nstate=$1 as_service=1; shift; launch "$state/log" 2 3 "$@"; wait "$launched"'
+    script += '\nstate=$1; shift; launch starting log 2 3 "$@"; wait "$launched"'
     words = ["a b", "$x", "printf", "<%s>", "it's; $(one) *", "tail", ""]
     command = ["sh", "-c", script, "sh", str(tmp_path), *words]
     subprocess.run(command, check=True, timeout=30)
     assert (tmp_path / "log").read_text() == "<it's; $(one) *>"
+
+
+def test_what_cannot_be_written_comes_with_the_command_that_allows_it() -> None:
+    facts = parse_reply(b"state=/s\nunwritable=/srv/a b\nunwritable=/srv/c\nend=done\n")
+    told = paths_line(Lines("app1"), facts, "/srv")
+    assert told.verdict is Verdict.REFUSED
+    assert """`sudo setfacl -m "u:$(id -un):rwx" '/srv/a b' /srv/c`""" in told.detail
+    settings = replace(TOMCAT, stop=("true",), start=("true",))
+    strategy = TomcatStrategy(settings, backend_settings(), LocalConnection())
+    state, *_ = [c for c in service_lines(strategy._service, facts) if c.name == "state directory"]
+    assert '`sudo install -d -o "$(id -un)" -m 700 /s`' in state.detail
+
+
+def test_a_directory_without_a_war_is_nothing_that_tomcat_can_be_given_again() -> None:
+    strategy = TomcatStrategy(TOMCAT, backend_settings(), LocalConnection())
+    assert not strategy.can_activate("dir:ROOT")
+    assert strategy.can_activate("0" * 64)

@@ -13,7 +13,7 @@ from rolling_deploy.settings import (
     UpstreamSettings,
     WarmUpSettings,
 )
-from rolling_deploy.upstreams.addresses import canonical
+from rolling_deploy.upstreams.addresses import Owners, canonical
 from rolling_deploy.upstreams.layout import Directive, ServerLine, text_of
 from rolling_deploy.upstreams.merge import Foreign, Merged, ParameterDifference, merge
 from rolling_deploy.upstreams.reading import layout_from_settings, read_layout
@@ -124,8 +124,11 @@ def test_addresses_match_by_default_port_and_case_but_never_by_a_guess() -> None
     assert canonical("localhost:80") == canonical("127.0.0.1:80") != canonical("[::1]:80")
     assert canonical("App1.:080") == canonical("app1")
     assert canonical("web1:80") != canonical("web1.internal:80")
-    result = merged("upstream s { server 127.0.0.1:8080; }", backend("a", s=("localhost:8080",)))
-    assert result.foreign == (Foreign("s", "127.0.0.1:8080"),)
+    here = merged("upstream s { server 127.0.0.1:8080; }", backend("a", s=("localhost:8080",)))
+    assert not here.foreign
+    assert not here.missing
+    result = merged("upstream s { server web1.lan:8080; }", backend("a", s=("web1:8080",)))
+    assert result.foreign == (Foreign("s", "web1.lan:8080"),)
     assert [m.backend for m in result.missing] == ["a"]
 
 
@@ -157,3 +160,20 @@ def test_a_hostile_parameter_or_address_is_refused(hostile: str) -> None:
     if hostile != "down":
         with pytest.raises(InventoryWrong):
             merged("upstream s { server a:1; }", backend("a", s=(hostile,)))
+
+
+@pytest.mark.parametrize("spelling", ["10.0.0.1:8080", "10.0.0.1:08080"])
+def test_an_address_of_two_backends_is_refused_wherever_they_have_it(spelling: str) -> None:
+    with pytest.raises(InventoryWrong) as wrong:
+        Owners({"a": ["10.0.0.1:8080"], "b": [spelling]})
+    assert "a and b" in wrong.value.problems[0]
+    with pytest.raises(InventoryWrong):
+        merged(
+            "upstream s { server 10.0.0.1:8080; } upstream t { server 10.0.0.1:8080; }",
+            backend("a", s=("10.0.0.1:8080",)),
+            backend("b", t=(spelling,)),
+        )
+
+
+def test_a_backend_may_have_one_address_in_several_upstreams() -> None:
+    assert Owners({"a": ["10.0.0.1:80", "10.0.0.1"], "b": []}).of("10.0.0.1:80") == "a"

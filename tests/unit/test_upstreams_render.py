@@ -310,3 +310,15 @@ def test_what_a_line_had_is_told_from_what_we_put_there() -> None:
             ),
         ),
     )
+
+
+def test_no_line_of_a_backend_that_is_out_is_live_whoever_it_is_given_to() -> None:
+    made = frozen()
+    block = made.layouts["lb1"].upstreams[0]
+    stray = replace(block, name="t", entries=(ServerLine("A:1", backend="b"), *block.entries[1:]))
+    both = Layout((block, stray))
+    renderings = Renderings(replace(made, layouts={"lb1": both}))
+    with pytest.raises(TemplateWrong) as wrong:
+        renderings.text("lb1", frozenset({"a"}), "r", 1, "g")
+    assert "server A:1 is live, belongs to a backend that is taken out" in wrong.value.problems[0]
+    assert "server A:1;" in renderings.text("lb1", frozenset({"c"}), "r", 1, "g")

@@ -23,6 +23,7 @@ secure_deployed
 next=$root/.current.next
 case $target in "$releases"/*) points_at=releases/${target##*/} ;; *) points_at=$target ;; esac
 ln -s -f -n "$points_at" "$next" || refuse "cannot write $next; nothing was changed"
+refuse_unless_room
 
 refuse_unless_seen
 refuse_if_connected
@@ -44,4 +45,4 @@ else state_now="$link points at $artifact now"; fi
 note_swap "$artifact" "$(this_tick)" || fail "cannot write in $state; $state_now"
 
 start_service "$start_ms" "$state_now" "$stop_count" "$start_count" "$@"
-finish done "process ${up%%:*} runs $artifact"
+finish done "process ${up%%:*} runs $artifact$unguarded"

@@ -24,6 +24,7 @@ fi
 make_store
 secure_deployed
 rm -rf "$gone"
+remove_old_work
 cp --reflink=auto "$store/$artifact.war" "$next" || refuse "cannot write $next; nothing was changed"
 if [ "$(digest_of "$next")" != "$artifact" ]; then
     rm -f "$next"
@@ -32,11 +33,14 @@ if [ "$(digest_of "$next")" != "$artifact" ]; then
 fi
 if [ -f "$war" ]; then like=$war mode=$(stat -L -c %a "$war"); else like=$webapps mode=644; fi
 chmod "$mode" "$next" || refuse "cannot set the mode of $next; nothing was changed"
-# Only root may give files away; everybody else's WAR is their own.
-chown --reference="$like" "$next" 2>/dev/null || true
 sync -d "$next"
+stuck=$(stuck_places)
+[ -z "$stuck" ] || refuse "cannot write in $(printf '%s' "$stuck" | tr '\n' ' '), where Tomcat's own files must go; nothing was changed"
+refuse_unless_room
 
 refuse_unless_seen
+# Only root may give files away; a group of one's own is enough where it may read.
+chown --reference="$like" "$next" 2>/dev/null || { chgrp --reference="$like" "$next" 2>/dev/null; refuse_unless_readable; }
 refuse_if_connected
 
 state_now="$context.war is still ${earlier:-absent}"
@@ -55,12 +59,13 @@ if [ -d "$exploded" ] || [ -L "$exploded" ]; then
     # What Tomcat unpacked from a WAR is dropped; a directory that somebody put there is kept.
     case $earlier in dir:*) gone=$store/kept-$(date +%Y%m%dT%H%M%S) ;; esac
     mv -T "$exploded" "$gone" || fail "cannot move $exploded away; $state_now"
+    state_now="$state_now, $exploded was moved to $gone"
 fi
 for work in "$base"/work/*/*/"$context"; do
-    [ ! -d "$work" ] || rm -rf "$work" || fail "cannot remove $work; $state_now, $exploded is removed"
+    [ ! -d "$work" ] || move_work_aside || fail "cannot move $work away; $state_now"
 done
 # An unchanged time would make Tomcat keep what it unpacked before.
-touch "$next" && mv -f -T "$next" "$war" || fail "cannot put $war in place; $state_now, $exploded is removed"
+touch "$next" && mv -f -T "$next" "$war" || fail "cannot put $war in place; $state_now"
 swapped_key=$(key_of "$war")
 state_now="$context.war is $artifact now, and the backend is stopped"
 note_swap "$artifact" "$(this_tick)" || fail "cannot write in $state; $state_now"
@@ -69,4 +74,5 @@ start_service "$start_ms" "$state_now" "$stop_count" "$start_count" "$@"
 note_digest "$swapped_key" "$artifact" "$war"
 touch "$store/$artifact.war"
 rm -rf "$store/.gone"
-finish done "process ${up%%:*} runs $artifact"
+remove_old_work
+finish done "process ${up%%:*} runs $artifact$unguarded"

@@ -16,17 +16,8 @@ may_write() {
     if [ -d "$y_dir" ] && [ -w "$y_dir" ] && [ -x "$y_dir" ]; then say "$2" yes; else say "$2" no; fi
 }
 
-# is_without_password: every rule that sudo has for us asks for none. Which rule is the one for a
-# command, and what it asks, older versions do not tell.
-is_without_password() {
-    [ "$(id -u)" != 0 ] || return 0
-    sudo -n -ll 2>/dev/null </dev/null | awk '
-        /^(Sudoers entry|LDAP Role|SSSD Role)/ { rules++ }
-        /^ *Options:.*!authenticate/ { free++ }
-        END { exit !(rules && rules == free) }'
-}
-
-# may_sudo NAME WORDS: whether sudo lists exactly this among what we may run.
+# may_sudo NAME WORDS: whether sudo lists exactly this among what we may run, and as what. That it
+# asks for no password is another question: see `sudo_listing`.
 may_sudo() {
     s_name=$1
     set -f; s_ifs=$IFS IFS=$newline
@@ -34,7 +25,8 @@ may_sudo() {
     set -- $2
     IFS=$s_ifs; set +f
     case $1 in sudo | doas) return 0 ;; esac
-    sudo -n -l -- "$@" >/dev/null 2>&1 </dev/null || say sudo_refused "$s_name: $*"
+    s_listed=$(sudo -n -l -- "$@" 2>/dev/null </dev/null) || { say sudo_refused "$s_name: $*"; return 0; }
+    say sudo_listed "$s_listed"
 }
 
 check_sudo() {
@@ -44,7 +36,8 @@ check_sudo() {
     may_sudo write "install${newline}-m${newline}$o_mode${newline}-o${newline}$o_user${newline}-g${newline}$o_group${newline}$state/.incoming${newline}$d_beside"
     may_sudo rename "mv${newline}-f${newline}$d_beside${newline}$real"
     [ -e "$real" ] || may_sudo "take back" "rm${newline}-f${newline}$real"
-    is_without_password || say sudo_password unknown
+    # Root is never asked.
+    [ "$(id -u)" = 0 ] || sudo -n -ll 2>/dev/null </dev/null | say64 sudo_listing
     [ "$master" != 0 ] || return 0
     may_sudo test "$(test_words)"
     may_sudo reload "$(reload_words)"
@@ -80,11 +73,16 @@ say_dump() {
     printf '%s\n' "$d_text" | say64 dump
     d_loaded=$(printf '%s\n' "$workers" | awk '$3 == "current" { print $2 }' | sort -n | head -n 1)
     [ -n "$d_loaded" ] || return 0
+    is_loaded=0
+    find_snapshot "$(digest_of "$real")"
+    [ -z "$live" ] || [ "${snapshot##*/}" != "$live" ] || is_loaded=1
     read -r d_up d_rest < /proc/uptime
     d_loaded=$(awk -v now="$(date +%s.%N)" -v up="$d_up" -v ticks="$d_loaded" -v hz="$(getconf CLK_TCK 2>/dev/null || echo 100)" \
         'BEGIN { printf "%.3f", now - up + ticks / hz + 0.05 }')
     say loaded "$d_loaded"
     printf '%s\n' "$d_text" | sed -n 's/^# configuration file \(.*\):$/\1/p' | sort -u | while read -r d_file; do
+        # What we put back after a failed publication is new by its time, but it is what was loaded.
+        [ "$is_loaded" = 0 ] || ! [ "$d_file" -ef "$real" ] || continue
         stat -L -c '%.3Y %.3Z %n' "$d_file" 2>/dev/null
     done | awk -v loaded="$d_loaded" '
         { name = $0; sub(/^[^ ]+ [^ ]+ /, "", name) }
@@ -168,7 +166,6 @@ say hidepid "$(sed -n 's/^[^ ]* \/proc proc \([^ ]*hidepid=[^ ]*\).*/\1/p' /proc
 [ "$real" = "$file" ] || say leads_to "$real"
 if [ -e "$real" ]; then if [ -r "$real" ]; then say file_state readable; else say file_state unreadable; fi
 else say file_state absent; fi
-if [ -f "$state/original" ]; then say has_original 1; fi
 may_write "$state" state_writable
 may_write "$(dirname "$real")" file_writable
 list_processes
@@ -196,7 +193,6 @@ m_version=$("$m_exe" -v 2>&1 </dev/null)
 say version "${m_version#nginx version: }"
 # Needed to test a configuration of our own: it may only name what this program has.
 say built_without "$("$m_exe" -V 2>&1 </dev/null | tr ' ' '\n' | grep '^--without-' | tr '\n' ' ')"
-say started "$m_start"
 say_binary
 say config "$m_config"
 say prefix "$m_prefix"

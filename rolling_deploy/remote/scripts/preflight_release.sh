@@ -8,8 +8,8 @@ say_service "$@"
 say_missing ln readlink find tar
 [ "$suffix" != .zip ] || say_missing unzip
 [ -d "$root" ] || { say root missing; finish done; }
-[ -w "$root" ] || say unwritable "$root"
-is_writable "$releases/.incoming" || say unwritable "$releases"
+[ -w "$root" ] || say_unwritable "$root"
+is_writable "$releases/.incoming" || say_unwritable "$releases"
 say free_kb "$(free_kb "$releases/.incoming")"
 if [ -L "$link" ]; then
     [ -d "$link/" ] || say link dangling

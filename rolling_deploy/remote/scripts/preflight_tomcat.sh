@@ -5,9 +5,12 @@ shift "$named_count"
 war_places
 say_service "$@"
 [ -d "$webapps" ] || { say webapps missing; finish done; }
-[ -w "$webapps" ] || say unwritable "$webapps"
-is_writable "$store" || say unwritable "$store"
-[ ! -d "$exploded" ] || [ -L "$exploded" ] || [ -w "$exploded" ] || say unwritable "$exploded"
+stuck_places | while read -r stuck; do say_unwritable "$stuck"; done
+is_writable "$store" || say_unwritable "$store"
+for work in "$base"/work/*/*/"$context"; do
+    [ ! -d "$work" ] || { [ -w "$work" ] && [ -x "$work" ]; } || say not_removable "$work"
+done
+say_if_unreadable
 nearest=$store
 while [ ! -e "$nearest" ]; do nearest=$(dirname "$nearest"); done
 [ "$(stat -L -c %d "$nearest")" = "$(stat -L -c %d "$webapps")" ] || say elsewhere "$webapps"

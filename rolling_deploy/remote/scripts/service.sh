@@ -49,8 +49,6 @@ find_start() {
     found_parent=$2 found_session=$4 found_start=${20}
 }
 
-start_of() { find_start "$1" && printf '%s\n' "$found_start"; }
-
 # sockets STATE ENDS: `state address port peer inode` of each TCP socket in this state, and of each
 # that listens, on one of these ends. Where somebody listens on the backend's own address, only that
 # address counts. The kernel lists the listening ones first (Documentation/networking/proc_net_tcp),
@@ -224,16 +222,16 @@ find_running() {
 }
 
 sort_running() {
-    holding='' family=' ' sessions=' ' unsorted=$running
+    holding='' family=' ' parents=' ' sessions=' ' unsorted=$running
     ! find_listeners || holding=$(holders)
     for one in $holding; do
-        find_start "$one" && sessions="$sessions$found_session " family="$family$one $found_parent "
+        find_start "$one" && sessions="$sessions$found_session " family="$family$one " parents="$parents$found_parent "
     done
     ours='' others=' '
     for one in $running; do
         find_start "${one%%:*}" || continue
-        case "$sessions|$family" in
-            *" $found_session "*"|"* | *"|"*" ${one%%:*} "* | *"|"*" $found_parent "*)
+        case "$sessions|$parents|$family" in
+            *" $found_session "*"|"*"|"* | *"|"*" ${one%%:*} "*"|"* | *"|"*"|"*" $found_parent "*)
                 ours="$ours $one" family="$family${one%%:*} " ;;
             *) others="$others$one " ;;
         esac

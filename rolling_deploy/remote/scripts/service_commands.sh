@@ -1,12 +1,12 @@
 # service_commands: stopping and starting the process of one backend. Needs `service`.
 
-# launch LOG SKIP COUNT WORDS...: run the COUNT words after the first SKIP as a command, detached:
+# launch NAME LOG SKIP COUNT WORDS...: run the COUNT words after the first SKIP as a command, detached:
 # in a session of its own, without our lock, locale, umask, ignored signals and channel. Sets
-# launched (its pid and session) and launched_line.
+# launched (its pid and session) and launched_line. Its output goes to LOG; its note NAME, by which a
+# look sees that it still runs, is there before it does anything, or it is not run.
 launch() {
-    launch_log=$1 launch_count=$3 launch_picked=0
-    launch_skip=$2
-    shift 3
+    launch_name=$1 launch_log=$state/$2 launch_skip=$3 launch_count=$4 launch_picked=0
+    shift 4
     shift "$launch_skip"
     while [ "$launch_picked" -lt "$launch_count" ]; do
         set -- "$@" "$1"
@@ -16,10 +16,11 @@ launch() {
     shift $(($# - launch_count))
     launched_line=$* launched_status=''
     # Not `:`: a redirection that fails would end the shell there.
-    true > "$launch_log" || return 1
-    if [ "${RD_SUDO:-0}" = 1 ] && [ "$as_service" = 1 ]; then set -- sudo -n -- "$@"; fi
+    { true > "$launch_log"; } 2>/dev/null && write_in_place "$launch_name" - || return 1
     (
         trap - HUP PIPE
+        # The lock is let go after the note: whoever comes next finds one of the two.
+        find_start self && write_in_place "$launch_name" "${found_stat%% *}:$found_start" || exit 126
         exec 9>&-
         umask "$rd_umask"
         unset LC_ALL RD_SUDO
@@ -47,23 +48,36 @@ last_words() {
 }
 
 # stop_service LIMIT_MS STATE_NOW SKIP COUNT WORDS...: returns when every process of the service is
-# gone and the command has ended; never kills. STATE_NOW says what has been changed so far.
+# gone and the command has ended; never kills. STATE_NOW says what has been changed so far. A command
+# that fails at once (sudo wants a password, say) does not get all of the limit, see `is_stop_refused`.
 stop_service() {
     stop_limit=$1 stop_now=$2
     shift 2
     before=$(processes)
     find_listeners
     before_inodes=$listeners
-    launch "$state/stop.log" "$@" || fail "cannot write in $state; $stop_now"
+    launch stopping stop.log "$@" || refuse "cannot write in $state; nothing was changed"
     stop_session=$launched
-    write_note stopping "$launched:$(start_of "$launched" || printf 'ended')"
-    now; stop_end=$((now_cs + stop_limit / 10))
+    now; stop_began=$now_cs stop_end=$((now_cs + stop_limit / 10)) refused_since='' is_signalled=0
     until is_stopped; do
         [ "$is_catalina" = 0 ] || end_what_stop_could_not
         now
         [ "$now_cs" -lt "$stop_end" ] || fail_to_stop
+        if is_stop_refused; then
+            refused_since=${refused_since:-$now_cs}
+            [ "$now_cs" -lt $((refused_since + 200)) ] || fail_to_stop
+        else refused_since=''; fi
         sleep 0.03
     done
+}
+
+# is_stop_refused: the command has ended with a bad status, and every process and listening socket is
+# as before. Statuses prove nothing, so this has to stay so for 2 s.
+is_stop_refused() {
+    [ "$is_signalled" = 0 ] && [ -n "$launched_status" ] && [ "$launched_status" != 0 ] || return 1
+    for one in $before; do is_alive "$one" || return 1; done
+    find_listeners
+    [ "$listeners" = "$before_inodes" ] && [ -n "$before" ]
 }
 
 # Tomcat's script talks to the shutdown port, which is not open while Tomcat still starts (then it
@@ -73,7 +87,7 @@ end_what_stop_could_not() {
     has_ended || return 0
     [ "$launched_status" != 0 ] ||
         grep -q 'org.apache.catalina.startup.Catalina[. ]stopServer' "$state/stop.log" || return 0
-    is_catalina=0
+    is_catalina=0 is_signalled=1
     for one in $before; do is_alive "$one" && kill -TERM "${one%%:*}" 2>/dev/null; done
 }
 
@@ -91,14 +105,24 @@ is_stopped() {
 }
 
 fail_to_stop() {
+    now
     left=''
     for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
     still=$(processes)
-    if [ -n "$left" ]; then what="process$left is still running"
-    elif [ -n "$still" ]; then what="process $(pids_of "$still") has come up while it was to be stopped (does something restart it?)"
+    if [ -n "$left" ]; then what="process$left$(words_of $left) is still running"
+    elif [ -n "$still" ]; then what="process $(pids_of "$still")$(words_of $(pids_of "$still")) has come up while it was to be stopped (does something restart it?)"
     elif ! has_ended; then what="the process is gone, but the stop command still runs (pid $launched)"
     else what="the process is gone, but its port $port is still listened on"; fi
-    fail "$what $((stop_limit / 1000)) s after \`$launched_line\`; $stop_now; the stop may still take effect$(last_words "$state/stop.log")"
+    has_ended && [ "$launched_status" != 0 ] && stop_now="it ended with status $launched_status; $stop_now"
+    fail "$what $(((now_cs - stop_began) / 100)) s after \`$launched_line\`; $stop_now; the stop may still take effect$(last_words "$state/stop.log")"
+}
+
+# words_of PID...: the command line of the first, where processes are found by a text that others may
+# hold too.
+words_of() {
+    [ -n "$process" ] && [ "$exact" = 0 ] && [ $# -gt 0 ] || return 0
+    said_words=$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-100)
+    [ -z "$said_words" ] || printf ' (`%s`)' "${said_words% }"
 }
 
 # fail_if_back STATE_NOW: a supervisor that restarts what was stopped would run half a swap.
@@ -113,9 +137,7 @@ start_service() {
     start_limit=$1 start_now=$2
     shift 2
     stop_session=''
-    start_tick=$(this_tick)
-    launch "$state/start.log" "$@" || fail "cannot write in $state; $start_now"
-    write_note starting "$launched:$(start_of "$launched" || printf '%s' "$start_tick")"
+    launch starting start.log "$@" || fail "cannot write in $state; $start_now"
     now; start_end=$((now_cs + start_limit / 10)) up_since='' refused_since=''
     until is_started; do
         now
@@ -123,8 +145,8 @@ start_service() {
         [ -z "$refused_since" ] || [ "$now_cs" -lt $((refused_since + 200)) ] || fail_to_start
         sleep 0.03
     done
-    write_note processes "$(processes | tr '\n' ' ')"
-    rm -f "$state/starting" "$state/stopping"
+    # Without this note the one of the start command tells whose the processes are.
+    ! write_note processes "$(processes | tr '\n' ' ')" || rm -f "$state/starting" "$state/stopping"
     say pid "${up%%:*}"
     say started "${up##*:}"
 }

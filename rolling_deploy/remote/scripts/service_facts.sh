@@ -12,6 +12,15 @@ is_writable() {
     [ -d "$nearest" ] && [ -w "$nearest" ] && [ -x "$nearest" ]
 }
 
+# say_unwritable PATH: with what a person could do about it: it is `absent`, or its group `NAME` may
+# write, or neither.
+say_unwritable() {
+    say unwritable "$1"
+    if [ ! -e "$1" ]; then say unwritable_as absent; return; fi
+    set -- $(stat -L -c '%A %G' "$1")
+    case $1 in ?????w*) say unwritable_as "group $2" ;; *) say unwritable_as other ;; esac
+}
+
 free_kb() {
     nearest=$1
     while [ ! -e "$nearest" ] && [ "$nearest" != / ]; do nearest=$(dirname "$nearest"); done
@@ -26,8 +35,18 @@ say_service() {
     done
     say_missing flock base64 sha256sum setsid awk stat cut cp mv sync
     is_writable "$state" || say state unwritable
-    seen_now=$(processes)
-    if is_hidden "$seen_now"; then say process hidden
-    elif [ -n "$seen_now" ]; then say process "$(pids_of "$seen_now")"
+    say user "$(id -un)"
+    find_running always
+    if is_hidden "$running"; then say process hidden
+    elif [ -n "$running" ]; then say process "$(pids_of "$running")"
     else say process none; fi
+    for one in $strangers; do say stranger "$(words_of_process "${one%%:*}")"; done
+    [ -z "$unsorted" ] || for one in $running; do say unsorted "$(words_of_process "${one%%:*}")"; done
+    find_connected
+    for one in $unlistened; do say unlistened "$one"; done
+}
+
+# words_of_process PID: the pid and how its command line begins.
+words_of_process() {
+    printf '%s `%s`' "$1" "$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-100 | sed 's/ *$//')"
 }
