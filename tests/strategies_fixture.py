@@ -273,10 +273,17 @@ class AppBackend:
         """Answers its strategy, with other settings where named."""
         settings = replace(self.settings, **changes)
         backend = backend_settings(self.root.name, self.port, settings)
-        backend = replace(backend, ignore_connections_from=self.ignored)
+        more = {f"port{port}": ServerSettings(f"127.0.0.1:{port}") for port in self.other_ports}
+        backend = replace(
+            backend,
+            ignore_connections_from=self.ignored,
+            servers={**backend.servers, **more},
+        )
         return ReleaseStrategy(settings, backend, connection or LocalConnection())
 
     ignored: tuple[str, ...] = ()
+    other_ports: tuple[int, ...] = ()
+    """Ports of further upstreams."""
 
     def options(self, **changes: str) -> None:
         """Write the options that its control script reads: seconds that things take."""
@@ -350,6 +357,23 @@ def running_app(folder: Path, archives: Path) -> Iterator[AppBackend]:
         yield backend
     finally:
         backend.end()
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """Mount a file system that is soon full; skips the test where that cannot be."""
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(place)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import shutil
 import signal
 import subprocess
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -167,9 +168,30 @@ class TomcatFleet:
         """Answers a client of the session store; the caller closes it."""
         return redis.Redis(host="127.0.0.1", port=self.redis_port, socket_timeout=20)
 
-    def forwarded(self) -> str:
-        """Answers what OpenSSH's log says so far; it names every forwarded connection."""
-        return (self.machine.directory / "sshd.log").read_text(encoding="utf-8", errors="replace")
+    @contextmanager
+    def forwarding_told(self) -> Iterator[Path]:
+        """Let OpenSSH's log name every forwarded connection meanwhile; answers the log.
+
+        Not always: at this level it also writes to the commands' standard error.
+        """
+        config = self.machine.directory / "sshd_config"
+        plain = config.read_text(encoding="utf-8")
+        self._restart_ssh(f"{plain}LogLevel DEBUG1\n")
+        try:
+            yield self.machine.directory / "sshd.log"
+        finally:
+            self._restart_ssh(plain)
+
+    def _restart_ssh(self, config: str) -> None:
+        (self.machine.directory / "sshd_config").write_text(config, encoding="utf-8")
+        os.kill(self._ssh_pid, signal.SIGTERM)
+        assert self.keeper.wait(self._ssh_pid, START_LIMIT_S) is not None
+        self.ssh.start_one(self.keeper, self.machine)
+        readiness.wait_for_ssh(self.machine.ssh_port, START_LIMIT_S)
+
+    @property
+    def _ssh_pid(self) -> int:
+        return self.ssh._pids[MACHINE]
 
     # Up and down.
 
@@ -256,8 +278,6 @@ class TomcatFleet:
         # One is stopped over its shutdown port; the other has none, as hardened ones do.
         self.nodes = (self._make_node("tomcat1", True), self._make_node("tomcat2", False))
         self.ssh.write_files()
-        with (self.machine.directory / "sshd_config").open("a", encoding="utf-8") as config:
-            config.write("LogLevel DEBUG1\n")
         self._write_nginx()
         self.inventory_path.write_text(self._inventory(), encoding="utf-8")
 

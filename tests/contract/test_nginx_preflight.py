@@ -13,6 +13,7 @@ import pytest
 
 from rolling_deploy.remote.nginx_facts import NginxFacts, checks
 from rolling_deploy.rollout.observed import Verdict
+from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
 from tests.nginx_machine import (  # noqa: F401 # `machine` is a fixture
     WORKERS,
@@ -104,13 +105,98 @@ def test_an_edit_is_seen_although_a_worker_was_born_after_it(machine: NginxMachi
 
 
 def test_a_copy_that_keeps_its_age_is_at_least_a_warning(machine: NginxMachine) -> None:
-    pause(0.2)
-    new = machine.conf_d / "new.conf"
-    new.write_text("upstream later { server 127.0.0.1:9; }\n")
-    os.utime(new, (1_000_000, 1_000_000))
+    other = with_another_site(machine)
+    older = machine.root / "older"
+    older.write_text("upstream older { server 127.0.0.1:9; }\n")
+    os.utime(older, (1_000_000, 1_000_000))
+    shutil.copystat(older, other)
     facts = facts_of(machine)
-    assert (facts.edited, facts.touched) == ((), (str(new),))
+    assert (facts.edited, facts.touched, facts.rearranged) == ((), (str(other),), ())
     assert verdicts(machine, facts)["edits not loaded yet"][0] is Verdict.WARNING
+
+
+def with_another_site(machine: NginxMachine) -> Path:
+    """Add a file that is loaded, a moment before what a test does next."""
+    other = machine.conf_d / "other.conf"
+    other.write_text("upstream other { server 127.0.0.1:9; }\n")
+    machine.reload()
+    pause(0.2)
+    return other
+
+
+def test_a_file_that_was_removed_is_an_edit_not_loaded_yet(machine: NginxMachine) -> None:
+    with_another_site(machine).unlink()
+    facts = facts_of(machine)
+    assert (facts.edited, facts.touched) == ((), ())
+    assert facts.rearranged == (str(machine.conf_d),)
+    verdict, detail = verdicts(machine, facts)["edits not loaded yet"]
+    assert verdict is Verdict.REFUSED
+    assert f"`{machine.conf_d}` (something was added, removed or renamed in it)" in detail
+    machine.reload()
+    assert facts_of(machine).rearranged == ()
+
+
+def test_an_old_file_moved_in_is_an_edit_not_loaded_yet(machine: NginxMachine) -> None:
+    older = machine.root / "older"
+    older.write_text("upstream older { server 127.0.0.1:9; }\n")
+    os.utime(older, (1_000_000, 1_000_000))
+    pause(0.2)
+    older.rename(machine.conf_d / "older.conf")
+    assert facts_of(machine).rearranged == (str(machine.conf_d),)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_link_that_leads_to_an_older_file_now_is_an_edit_not_loaded_yet(
+    machine: NginxMachine, what: str
+) -> None:
+    for name in ("old", "new"):
+        (machine.root / name).mkdir()
+        text = f"upstream {name} {{ server 127.0.0.1:9; }}\n"
+        (machine.root / name / "site.conf").write_text(text)
+    link = machine.conf_d / "site.conf" if what == "file" else machine.root / "current"
+    leaf = "/site.conf" if what == "file" else ""
+    link.symlink_to(f"{machine.root}/new{leaf}")
+    if what == "folder":
+        included = f"include {machine.root}/current/*.conf;\n"
+        (machine.conf_d / "current.conf").write_text(included)
+    machine.reload()
+    pause(0.2)
+    assert facts_of(machine).edited == ()
+    other = machine.root / "other"
+    other.symlink_to(f"{machine.root}/old{leaf}")
+    other.rename(link)
+    facts = facts_of(machine)
+    assert facts.edited == (str(link),)
+    assert verdicts(machine, facts)["edits not loaded yet"][0] is Verdict.REFUSED
+
+
+def test_what_we_wrote_ourselves_is_no_edit_and_hides_nobody_elses(machine: NginxMachine) -> None:
+    other = with_another_site(machine)
+    machine.publish("g1")
+    until(lambda: not facts_of(machine).retiring)
+    pause(0.2)
+    for _ in range(2):
+        assert machine.publish("g2", extra="nonsense;\n").outcome is Outcome.FAILED
+    facts = facts_of(machine)
+    assert (facts.edited, facts.touched, facts.rearranged) == ((), (), ())
+    other.unlink()
+    assert facts_of(machine).rearranged == (str(machine.conf_d),)
+    assert machine.publish("g2", extra="nonsense;\n").outcome is Outcome.FAILED
+    assert facts_of(machine).rearranged == (str(machine.conf_d),)
+
+
+def test_making_the_state_directory_among_the_sites_is_no_edit(machine: NginxMachine) -> None:
+    pause(0.2)
+    state = machine.conf_d / ".rolling-deploy" / "shop"
+    state.mkdir(parents=True)
+    if _born(state) == 0:
+        pytest.skip("this file system keeps no time of birth")
+    assert facts_of(machine, state_dir=str(state)).rearranged == ()
+
+
+def _born(path: Path) -> int:
+    said = subprocess.run(["stat", "-c", "%W", path], capture_output=True, check=True)
+    return int(said.stdout)
 
 
 def test_a_configuration_that_fails_its_test_is_refused_in_nginxs_words(
@@ -243,6 +329,36 @@ def test_what_sudo_refuses_is_told_beforehand(machine: NginxMachine, tmp_path: P
     facts = facts_of(machine, connection)
     assert [command.split(":")[0] for command in facts.sudo_refused] == ["reload"]
     assert verdicts(machine, facts)["rights"][0] is Verdict.REFUSED
+
+
+FREE = "\nSudoers entry:\n    RunAsUsers: ALL\n    Options: !authenticate\n    Commands:\n\tALL\n"
+ASKING = "\nSudoers entry:\n    RunAsUsers: ALL\n    Commands:\n\tALL\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize(
+    ("listing", "asks"), [(FREE, False), (ASKING, True), (FREE + ASKING, True)]
+)
+def test_a_password_that_sudo_would_ask_for_is_told_beforehand(
+    machine: NginxMachine, listing: str, asks: bool
+) -> None:
+    """`sudo -l COMMAND` succeeds also for what needs a password."""
+    folder = machine.root / "bin"
+    folder.mkdir()
+    (folder / "listing").write_text(listing)
+    stand_in = folder / "sudo"
+    stand_in.write_text(
+        f'#!/bin/sh\nif [ "$2" = -ll ]; then cat {folder}/listing\n'
+        'elif [ "$2" = -l ]; then shift 3; echo "/usr/bin/$*"\nelse exit 1; fi\n'
+    )
+    stand_in.chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    connection = LocalConnection(sudo=True, user=65_534, environment={"PATH": path})
+    facts = facts_of(machine, connection)
+    assert facts.sudo_refused == ()
+    assert facts.sudo_unsure == ()
+    assert any("/mv -f " in command for command in facts.sudo_asking) is asks
+    assert ("asks for a password" in verdicts(machine, facts)["rights"][1]) is asks
 
 
 def test_tools_that_are_missing_are_named(machine: NginxMachine, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -312,6 +312,120 @@ def test_nothing_that_nginx_would_include_is_left_beside_the_file(machine: Nginx
     assert sorted(path.name for path in machine.conf_d.iterdir()) == ["shop.upstream.conf"]
 
 
+def test_the_original_is_kept_when_our_edited_text_is_adopted_again(machine: NginxMachine) -> None:
+    def adopt(generation: str) -> None:
+        result = machine.nginx().apply(
+            b"# rolling-deploy stamp 1\n" + machine.text(generation),
+            replaces=machine.digest(),
+            generation=generation,
+            adopt=True,
+            token=token(),
+        )
+        assert result.outcome is Outcome.DONE, result
+
+    adopt("g1")
+    edited = machine.file.read_bytes() + b"# edited by hand\n"
+    machine.file.write_bytes(edited)
+    adopt("g2")
+    assert (machine.state_dir / "edited").read_bytes() == edited
+    result = machine.nginx().unadopt(replaces=machine.digest(), token=token())
+    assert result.outcome is Outcome.DONE, result
+    assert machine.file.read_bytes() == machine.original
+
+
+def test_a_sender_that_stands_still_keeps_nobody_out(machine: NginxMachine) -> None:
+    machine.publish("g0")
+    stalled = StallingConnection()
+    seen = machine.digest()
+    results: list[Result] = []
+
+    def publish() -> None:
+        results.append(
+            machine.nginx(stalled).apply(
+                machine.text("g1"), replaces=seen, generation="g1", adopt=False, token=token()
+            )
+        )
+
+    sender = threading.Thread(target=publish)
+    sender.start()
+    until(lambda: list(machine.state_dir.glob(".incoming.*")))
+    assert not looked(machine.nginx()).seen.is_busy
+    second = machine.nginx().apply(
+        machine.text("g2"), replaces=seen, generation="g2", adopt=False, token=token(2, "bob")
+    )
+    assert second.outcome is Outcome.DONE, second
+    stalled.goes_on.set()
+    sender.join(60)
+    assert [(result.outcome, result.is_fenced) for result in results] == [(Outcome.REFUSED, True)]
+    assert machine.served() == "g2"
+    assert not list(machine.state_dir.glob(".incoming.*"))
+
+
+def test_what_a_killed_sender_left_is_removed_by_the_next(machine: NginxMachine) -> None:
+    machine.state_dir.mkdir()
+    gone = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    left = machine.state_dir / f".incoming.{gone.stdout.strip()}"
+    left.write_bytes(b"half a te")
+    assert machine.publish("g1").outcome is Outcome.DONE
+    assert not left.exists()
+
+
+def own_command(machine: NginxMachine, first: str) -> tuple[str, ...]:
+    """A test command that does something first and passes."""
+    return ("sh", "-c", f"{first}; exec {machine.binary} -p {machine.root}/ -c {machine.config} -t")
+
+
+@pytest.mark.parametrize("obstacle", ["snapshot", "pid file"])
+def test_a_text_that_cannot_be_loaded_after_all_is_not_left_on_disk(
+    machine: NginxMachine, obstacle: str
+) -> None:
+    machine.publish("g1")
+    workers = machine.workers(retiring=False)
+    moved = machine.root / "moved.pid"
+    meanwhile = {
+        "snapshot": f"mkdir {machine.state_dir}/generations/.g2",
+        "pid file": f"mv {machine.pid_file} {moved}",
+    }[obstacle]
+    result = machine.publish("g2", nginx=machine.nginx(test=("sh", "-c", meanwhile)))
+    if obstacle == "pid file":
+        moved.rename(machine.pid_file)
+    assert result.outcome is Outcome.FAILED
+    assert "not reloaded, and the file before is back" in result.detail
+    assert machine.file.read_bytes() == machine.text("g1")
+    assert machine.served() == "g1"
+    assert machine.workers(retiring=False) == workers
+
+
+def test_words_that_cannot_be_kept_do_not_pass_for_a_refusal(machine: NginxMachine) -> None:
+    (machine.state_dir / ".said").mkdir(parents=True)
+    result = machine.publish("g1")
+    assert result.outcome is Outcome.DONE, result
+    refused = machine.publish("g2", extra="nonsense;\n")
+    assert refused.outcome is Outcome.FAILED
+    assert "its words could not be kept" in refused.detail
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", None])
+def test_nginx_runs_with_the_umask_and_locale_of_who_logged_in(
+    machine: NginxMachine, locale: str | None
+) -> None:
+    said = machine.root / "said"
+    environment = {} if locale is None else {"LC_ALL": locale}
+    connection = LocalConnection(environment=environment)
+    asked = connection.run(["sh", "-c", "umask; echo ${LC_ALL-none}"], limit_ms=10_000)
+    log = machine.root / "late.log"
+    command = own_command(machine, f"(umask; echo ${{LC_ALL-none}}) > {said}")
+    result = machine.publish(
+        "g1",
+        nginx=machine.nginx(connection, test=command),
+        extra=f"server {{ listen 127.0.0.1:{machine.front_port}; access_log {log}; }}\n",
+    )
+    assert result.outcome is Outcome.DONE, result
+    assert said.read_bytes() == asked.stdout
+    umask = int(asked.stdout.split()[0], 8)
+    assert log.stat().st_mode & 0o777 == 0o644 & ~umask
+
+
 def test_nginx_does_not_inherit_the_lock(machine: NginxMachine) -> None:
     """A reload command that starts a process must not leave the machine locked for ever."""
     machine.state_dir.mkdir()
@@ -371,6 +485,75 @@ def test_only_fixed_commands_go_through_sudo(machine: NginxMachine, tmp_path: Pa
         f"-n -- {program} -t",
         f"-n -- {program} -s reload",
     ]
+
+
+def sudo_that_preflight_asked(machine: NginxMachine) -> LocalConnection:
+    """A sudo that runs nothing but what a preflight asked it about, word by word."""
+    folder = machine.root / "bin"
+    folder.mkdir()
+    asked = folder / "asked"
+    (folder / "sudo").write_text(
+        f'#!/bin/sh\nif [ "$1 $2" = "-n -l" ]; then shift 3; printf "%s\\n" "$*" >> {asked}\n'
+        f'elif [ "$1 $2" = "-n --" ]; then shift 2\n'
+        f'    grep -qxF -e "$*" {asked} || {{ echo "refused: $*" >&2; exit 1; }}\n    exec "$@"\n'
+        "else exit 9; fi\n"
+    )
+    (folder / "sudo").chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    return LocalConnection(sudo=True, environment={"PATH": path})
+
+
+def test_going_back_needs_no_right_that_preflight_did_not_ask_for(machine: NginxMachine) -> None:
+    nginx = machine.nginx(sudo_that_preflight_asked(machine))
+    nginx.facts()
+    refused = machine.publish("g1", nginx=nginx, extra="nonsense;\n")
+    assert "the file before is back" in refused.detail
+    assert machine.file.read_bytes() == machine.original
+    assert machine.publish("g1", nginx=nginx).outcome is Outcome.DONE
+    back = nginx.unadopt(replaces=machine.digest(), token=token())
+    assert back.outcome is Outcome.DONE, back
+    assert machine.file.read_bytes() == machine.original
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the stand-in for sudo gives files to root")
+def test_a_first_file_needs_no_right_that_preflight_did_not_ask_for(machine: NginxMachine) -> None:
+    machine.file.unlink()
+    machine.config.write_text(machine.config.read_text().replace("http://shop_app", "http://[::1]"))
+    machine.reload()
+    nginx = machine.nginx(sudo_that_preflight_asked(machine))
+    nginx.facts()
+    refused = machine.publish("g1", nginx=nginx, extra="nonsense;\n")
+    assert "the file before is back" in refused.detail
+    assert not machine.file.exists()
+    for generation in ("g1", "g2"):
+        result = machine.publish(generation, nginx=nginx)
+        assert result.outcome is Outcome.DONE, result
+
+
+class StallingConnection(LocalConnection):
+    """A link whose sender stands still before the end of what it sends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = threading.Event()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        sent = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+        return super().run(
+            argv, stdin=self._slowly(sent), limit_ms=limit_ms, holds_stdin=holds_stdin
+        )
+
+    def _slowly(self, sent: bytes) -> Iterator[bytes]:
+        yield sent[:-7]
+        self.goes_on.wait(60)
+        yield sent[-7:]
 
 
 class CuttingConnection(LocalConnection):

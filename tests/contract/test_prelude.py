@@ -315,6 +315,15 @@ def test_an_answer_cut_in_the_middle_is_not_taken_for_a_whole_one() -> None:
     assert parse_reply(whole).outcome is Outcome.REFUSED
 
 
+def test_what_a_command_wrote_as_an_error_is_added_to_the_reason() -> None:
+    said = b"install: cannot create\nregular file: Read-only file system\n"
+    reply = parse_reply(b"end=failed cannot write /f\n", said)
+    cause = "install: cannot create regular file: Read-only file system"
+    assert reply.detail == f"cannot write /f ({cause})"
+    assert parse_reply(b"end=done all well\n", said).detail == "all well"
+    assert len(parse_reply(b"end=refused no\n", b"x" * 5_000).detail) < 500
+
+
 def test_what_a_command_wrote_as_an_error_is_shown_when_there_is_no_answer() -> None:
     reply = parse_reply(b"", b"sh: flock: not found\n", 127)
     assert "flock: not found" in reply.detail

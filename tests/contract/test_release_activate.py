@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import signal
+import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,7 @@ from rolling_deploy.ports import FenceToken
 from rolling_deploy.rollout.observed import Verdict
 from rolling_deploy.rollout.step import Outcome, Result
 from tests.local_connection import LocalConnection
+from tests.redis_server import free_port
 from tests.strategies_fixture import (
     BY_HAND,
     TOKEN,
@@ -26,6 +32,7 @@ from tests.strategies_fixture import (
     pids_with,
     running_app,
     seen,
+    small_disk,
     version_served,
     wait_for_version,
     wait_until,
@@ -125,6 +132,99 @@ def test_a_process_that_does_not_stop_leaves_everything_in_place(app: AppBackend
     assert seen(strategy).artifact == BY_HAND
 
 
+def test_a_stop_that_is_refused_at_once_does_not_get_the_whole_limit(app: AppBackend) -> None:
+    stop = ("sh", "-c", "echo sudo: a password is required >&2; exit 1")
+    strategy = app.strategy(stop=stop, stop_limit_ms=3_600_000)
+    strategy.stage("2", TOKEN)
+    result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+    assert result.outcome is Outcome.FAILED
+    assert "it ended with status 1" in result.detail
+    assert "a password is required" in result.detail
+    assert version_served(app.port) == "1"
+    assert seen(strategy).artifact == BY_HAND
+
+
+def test_a_bad_status_of_a_stop_that_works_all_the_same_is_no_refusal(app: AppBackend) -> None:
+    app.options(ENDS_AFTER="3")
+    app.control("restart")
+    wait_for_version(app.port, "1")
+    strategy = app.strategy(stop=("sh", "-c", f"{app.root}/control {app.root} stop; exit 1"))
+    strategy.stage("2", TOKEN)
+    result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+    assert result.outcome is Outcome.DONE, result.detail
+
+
+@contextlib.contextmanager
+def somebody_reading(text: str) -> Iterator[int]:
+    """A process of a person with this text in its command line; answers its pid."""
+    command = ["sh", "-c", "sleep 120; :", "tail -f", text]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            yield process.pid
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_person_who_only_mentions_the_process_neither_delays_nor_counts(app: AppBackend) -> None:
+    app.end()
+    # In a session of its own, as every service manager does.
+    subprocess.run(["setsid", app.root / "control", app.root, "start"], check=True, timeout=60)
+    wait_for_version(app.port, "1")
+    strategy = app.strategy(process=by_text(app))
+    strategy.stage("2", TOKEN)
+    with somebody_reading(by_text(app)) as stranger:
+        checks = {check.name: check for check in strategy.preflight("2")}
+        assert checks["process"].verdict is Verdict.WARNING
+        assert f"also fits {stranger} `" in checks["process"].detail
+        result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+        assert result.outcome is Outcome.DONE, result.detail
+        wait_for_version(app.port, "2")
+        assert f"process {stranger} runs" not in result.detail
+        assert seen(strategy).is_restarted_since_swap is True
+    assert {check.verdict for check in strategy.preflight("2")} == {Verdict.OK}
+
+
+def test_a_text_that_fits_only_somebody_else_is_warned_of(app: AppBackend) -> None:
+    text = f"no such words {secrets.token_hex(4)}"
+    with somebody_reading(text) as stranger:
+        checks = {check.name: check for check in app.strategy(process=text).preflight("2")}
+    assert checks["process"].verdict is Verdict.WARNING
+    assert f"fits {stranger} `" in checks["process"].detail
+
+
+def test_a_full_disk_is_found_before_anything_is_stopped(tmp_path: Path, archives: Path) -> None:
+    with (
+        small_disk(tmp_path / "small", "2m") as disk,
+        running_app(disk / "app", archives) as app,
+    ):
+        strategy = app.strategy()
+        assert strategy.stage("2", TOKEN).outcome is Outcome.DONE
+        pids = app.pids()
+        with (disk / "filling").open("wb", buffering=0) as filling, contextlib.suppress(OSError):
+            while filling.write(bytes(4096)):
+                pass
+        result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+        assert result.outcome is Outcome.REFUSED, result.detail
+        assert "nothing was changed" in result.detail
+        assert app.pids() == pids
+        (disk / "filling").unlink()
+        assert strategy.activate(strategy.artifact_id("2"), TOKEN).outcome is Outcome.DONE
+
+
+def test_a_command_is_noted_before_it_does_anything(app: AppBackend) -> None:
+    note, seen_note = app.root / "state" / "stopping", app.root / "seen"
+    stop = (
+        "sh",
+        "-c",
+        f"cat {note} > {seen_note}; echo $$ >> {seen_note}; exec {app.root}/control {app.root} stop",
+    )
+    strategy = app.strategy(stop=stop)
+    strategy.stage("2", TOKEN)
+    assert strategy.activate(strategy.artifact_id("2"), TOKEN).outcome is Outcome.DONE
+    noted, pid = seen_note.read_text().splitlines()
+    assert noted.split()[1].partition(":")[0] == pid
+
+
 def test_a_supervisor_that_restarts_what_was_stopped_is_noticed(app: AppBackend) -> None:
     stop = ("sh", "-c", f"{app.root}/control {app.root} restart")
     strategy = app.strategy(stop=stop, stop_limit_ms=2_000, process=by_text(app))
@@ -146,6 +246,35 @@ def test_nothing_is_stopped_while_somebody_is_connected(app: AppBackend) -> None
     assert mine in result.detail
     assert app.pids() == before
     assert seen(strategy).artifact == BY_HAND
+
+
+def test_every_port_that_users_come_in_by_is_guarded(app: AppBackend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        both = replace(app, other_ports=(port,))
+        strategy = both.strategy()
+        strategy.stage("2", TOKEN)
+        checks = {check.name: check for check in strategy.preflight("2")}
+        assert checks["open connections"].verdict is Verdict.OK
+        assert str(port) in checks["open connections"].detail
+        with LocalConnection().open_stream("127.0.0.1", port, timeout_ms=5_000):
+            result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+    assert result.outcome is Outcome.REFUSED
+    assert f"still connected to port {port} after" in result.detail
+    assert version_served(app.port) == "1"
+
+
+def test_a_port_that_nobody_listens_on_here_is_not_taken_for_a_quiet_one(app: AppBackend) -> None:
+    port = free_port()
+    strategy = replace(app, other_ports=(port,)).strategy()
+    strategy.stage("2", TOKEN)
+    checks = {check.name: check for check in strategy.preflight("2")}
+    assert checks["open connections"].verdict is Verdict.NOT_CHECKED
+    assert str(port) in checks["open connections"].detail
+    result = strategy.activate(strategy.artifact_id("2"), TOKEN)
+    assert result.outcome is Outcome.DONE
+    assert f"connections were not checked on port {port}, as nothing listened" in result.detail
+    assert str(app.port) not in result.detail
 
 
 def test_a_connection_that_ends_in_time_does_not_stop_the_activation(app: AppBackend) -> None:
@@ -369,7 +498,7 @@ def test_service_managers_and_nothing_else_go_through_sudo(app: AppBackend, tmp_
     sudo.write_text(
         f'#!/bin/sh\necho "$*" >> {log}\n'
         '[ "$2" = -l ] && echo "/x/$4 $5 $6" && exit 0\n'
-        '[ "$2" = -ll ] && printf "Sudoers entry:\\n    Options: !authenticate\\n\\tALL\\n" && exit 0\n'
+        '[ "$2" = -ll ] && printf "Sudoers entry:\\n Options: !authenticate\\n\\tALL\\n" && exit 0\n'
         'shift 2\nexec env AS_ROOT=1 "$@"\n'
     )
     for program in (manager, sudo):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tests.strategies_fixture import (
     archives,
     make_app,
     seen,
+    small_disk,
     write_archive,
 )
 
@@ -120,16 +120,7 @@ def test_pruning_keeps_what_runs_what_is_named_and_what_others_put_there(
 
 
 def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path: Path, archives: Path) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(place)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "small", "512k") as place:
         app = make_app(place / "app", archives)
         write_archive(archives / "app-5.tar.gz", "5", {"big": os.urandom(300_000)})
         strategy = app.strategy()
@@ -138,8 +129,6 @@ def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path: Path, archives: Pat
         assert seen(strategy).staged == {BY_HAND}
         verdicts = {check.name: check.verdict for check in strategy.preflight("5")}
         assert verdicts["disk space"] is Verdict.REFUSED
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)
 
 
 def test_preflight_changes_nothing_and_names_what_is_wrong(app: AppBackend) -> None:

@@ -7,9 +7,10 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from rolling_deploy.operations.machines import FleetMachines
 from rolling_deploy.operations.site import Site
@@ -289,15 +290,18 @@ def test_a_user_who_needs_a_password_is_refused_without_one() -> None:
     user = f"app on >{PASSWORD} ~* +@all"
     with redis_server("--user", *user.split()) as server:
         told = examine(settings_for(server, username="app"))
-        assert_refused(told, "authentication", "WRONGPASS")
+        assert_refused(told, "authentication", "invalid username-password pair")
+
+
+def site_with(server: RedisServer, directory: Path) -> Site:
+    store = f"session_store: {{url: {server.url}}}\n"
+    return Site(inventory_in(directory, INVENTORY + store), {})
 
 
 def test_what_was_evicted_between_the_preflight_and_the_run_is_seen(tmp_path: Path) -> None:
     words = ("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-lru")
     with redis_server(*words) as server, contextlib.closing(server.client()) as client:
-        site = Site(
-            inventory_in(tmp_path, f"{INVENTORY}session_store: {{url: {server.url}}}\n"), {}
-        )
+        site = site_with(server, tmp_path)
         told = {c.name: c for c in FleetMachines(site).check_store()}
         assert told["evictions"].verdict is Verdict.OK
         wait_until(lambda: _evicts(client), "an eviction")
@@ -306,7 +310,7 @@ def test_what_was_evicted_between_the_preflight_and_the_run_is_seen(tmp_path: Pa
         assert_refused(told, "evictions", "evicted_keys rose from 0")
 
 
-def _evicts(client: Any) -> bool:
+def _evicts(client: redis.Redis) -> bool:
     for _ in range(50):
         client.set(secrets.token_hex(8), b"x" * 20_000)
     return bool(client.info("stats")["evicted_keys"])
@@ -314,9 +318,7 @@ def _evicts(client: Any) -> bool:
 
 def test_a_status_says_that_it_did_not_check_writing(tmp_path: Path) -> None:
     with redis_server() as server:
-        site = Site(
-            inventory_in(tmp_path, f"{INVENTORY}session_store: {{url: {server.url}}}\n"), {}
-        )
+        site = site_with(server, tmp_path)
         problems: list[str] = []
         unwritten = store_text(FleetMachines(site, canary=False).check_store(), problems)
         assert unwritten.startswith("reachable, writing not checked")

@@ -272,7 +272,12 @@ def test_a_cut_network_leaves_the_old_file_alone(
 
 
 def receive_alone(
-    target: Path, data: bytes, *, size: int | None = None, limit_bytes: int | None = None
+    target: Path,
+    data: bytes,
+    *,
+    size: int | None = None,
+    limit_bytes: int | None = None,
+    fence: tuple[str, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start the machine's side by hand."""
     digest = hashlib.sha256(data).hexdigest()
@@ -280,7 +285,7 @@ def receive_alone(
     limit = "" if limit_bytes is None else f"trap '' XFSZ; ulimit -f {limit_bytes // 512}\n"
     argv = ["sh", "-c", limit + text_of("receive"), "receive", str(target), "0644"]
     return subprocess.Popen(
-        [*argv, str(len(data) if size is None else size), digest, "abcd"],
+        [*argv, str(len(data) if size is None else size), digest, "abcd", *fence],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -377,6 +382,27 @@ def test_an_operator_who_was_replaced_cannot_send(
     reply = send(connection, other, there / "app.war", old)
     assert (reply.outcome, reply.is_fenced) == (Outcome.REFUSED, True)
     assert (there / "app.war").read_bytes() == artifact.read_bytes()
+
+
+def test_a_sender_that_stands_still_keeps_nobody_out_and_is_refused_in_the_end(
+    connection: SshConnection, artifact: Path, there: Path
+) -> None:
+    state = str(there / "state")
+    old = tuple(fence_arguments(state, FenceToken("r1", 1, "old")))
+    new = tuple(fence_arguments(state, FenceToken("r1", 2, "new")))
+    slow = receive_alone(there / "app.war", b"slow data", fence=old)
+    assert slow.stdin
+    slow.stdin.write(b"slow ")
+    slow.stdin.flush()
+    part = there / ".app.war.rolling-deploy.abcd"
+    wait_until(lambda: part.exists() and part.read_bytes() == b"slow ")
+    reply = send(connection, artifact, there / "app.war", new)
+    assert reply.outcome is Outcome.DONE, reply
+    out, err = slow.communicate(b"data", timeout=20)
+    late = parse_reply(out, err)
+    assert (late.outcome, late.is_fenced) == (Outcome.REFUSED, True)
+    assert (there / "app.war").read_bytes() == artifact.read_bytes()
+    assert names(there) == ["app.war", "state"]
 
 
 def test_a_command_that_outlives_its_channel_keeps_the_lock(

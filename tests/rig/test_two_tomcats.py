@@ -176,7 +176,6 @@ def test_adopting_keeps_the_hand_written_upstream_and_touches_no_tomcat(site: Si
 
 def test_the_plan_shows_two_backends_on_one_machine_and_redis_reached_via_it(site: Site) -> None:
     before = site.all_there_is()
-    log = len(site.fleet.forwarded())
     release = site.rig.next_release()
     ended = site.plan(release, "--detailed-exitcode")
     assert ended.exit_code == 10, ended
@@ -197,11 +196,19 @@ def test_the_plan_shows_two_backends_on_one_machine_and_redis_reached_via_it(sit
         "with tomcat1 out",
         "with tomcat2 out",
     ]
-    if site.fleet.ssh.sshd is not None:
-        forwarded = site.fleet.forwarded()[log:]
-        assert f"target localhost port {site.fleet.redis_port}" in forwarded
     assert site.all_there_is() == before
     site.must_run(now)
+
+
+def test_redis_is_reached_from_its_machine_not_from_the_operators(site: Site) -> None:
+    if site.fleet.ssh.sshd is None:
+        pytest.skip("the embedded SSH server does not tell what it forwards")
+    port = site.fleet.redis_port
+    with site.fleet.forwarding_told() as log:
+        assert site.plan(site.rig.release()).exit_code == 0
+        forwarded = log.read_text(encoding="utf-8", errors="replace")
+    assert f"target localhost port {port}" in forwarded
+    site.must_run(site.rig.release())
 
 
 def roll(site: Site, users: LoadShape, requests_min: int) -> Summary:

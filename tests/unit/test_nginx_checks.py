@@ -51,6 +51,7 @@ def test_a_sound_nginx_is_ok_in_every_line() -> None:
         ("nginx test", {"test_status": "1"}, Verdict.REFUSED),
         ("edits not loaded yet", {"edited": "/a"}, Verdict.REFUSED),
         ("edits not loaded yet", {"touched": "/a"}, Verdict.WARNING),
+        ("edits not loaded yet", {"rearranged": "/a"}, Verdict.REFUSED),
         ("edits not loaded yet", {"loaded": None}, Verdict.NOT_CHECKED),
         ("earlier workers", {"retiring": "1"}, Verdict.WARNING),
         ("workers without a master", {"orphan": "7"}, Verdict.REFUSED),
@@ -64,6 +65,28 @@ def test_each_fault_has_its_line(
     name: str, changes: dict[str, str | None], verdict: Verdict
 ) -> None:
     assert lines(**changes)[name].verdict is verdict
+
+
+LISTED = "Sudoers entry:\n    RunAsUsers: root\n    {}Commands:\n\t/bin/mv {}\n"
+
+
+@pytest.mark.parametrize(
+    ("listing", "verdict"),
+    [
+        (LISTED.format("Options: !authenticate\n    ", "-f /a /b"), Verdict.OK),
+        (LISTED.format("", "-f /a /b"), Verdict.REFUSED),
+        (
+            LISTED.format("Options: !authenticate\n    ", "-f /a /b") + LISTED.format("", "*"),
+            Verdict.NOT_CHECKED,
+        ),
+    ],
+)
+def test_that_sudo_lists_a_command_does_not_prove_that_it_asks_for_no_password(
+    listing: str, verdict: Verdict
+) -> None:
+    said = "sudo_listing:=" + base64.b64encode(listing.encode()).decode()
+    told = lines(said, sudo="1", sudo_listed="/bin/mv -f /a /b")["rights"]
+    assert told.verdict is verdict, told
 
 
 def test_with_sudo_the_directory_need_not_be_writable() -> None:

@@ -14,9 +14,9 @@ import pytest
 from rolling_deploy.errors import PreflightRefused
 from rolling_deploy.remote.artifact import ArtifactWrong, read_archive, read_war
 from rolling_deploy.remote.release import ReleaseStrategy
-from rolling_deploy.remote.script import parse_reply, text_of
+from rolling_deploy.remote.script import text_of
 from rolling_deploy.remote.service import Service, kernel_forms, listening_end, peer_text
-from rolling_deploy.remote.service_checks import Lines, paths_line, service_lines
+from rolling_deploy.remote.service_checks import Lines
 from rolling_deploy.remote.strategy import strategy_of
 from rolling_deploy.remote.sudo_rights import asking_whether_allowed, asks_password
 from rolling_deploy.remote.tomcat import TomcatStrategy, commands_for
@@ -347,18 +347,7 @@ def test_a_command_is_picked_out_of_a_list_of_words_unchanged(tmp_path: Path) ->
     assert (tmp_path / "log").read_text() == "<it's; $(one) *>"
 
 
-def test_what_cannot_be_written_comes_with_the_command_that_allows_it() -> None:
-    facts = parse_reply(b"state=/s\nunwritable=/srv/a b\nunwritable=/srv/c\nend=done\n")
-    told = paths_line(Lines("app1"), facts, "/srv")
-    assert told.verdict is Verdict.REFUSED
-    assert """`sudo setfacl -m "u:$(id -un):rwx" '/srv/a b' /srv/c`""" in told.detail
-    settings = replace(TOMCAT, stop=("true",), start=("true",))
-    strategy = TomcatStrategy(settings, backend_settings(), LocalConnection())
-    state, *_ = [c for c in service_lines(strategy._service, facts) if c.name == "state directory"]
-    assert '`sudo install -d -o "$(id -un)" -m 700 /s`' in state.detail
-
-
 def test_a_directory_without_a_war_is_nothing_that_tomcat_can_be_given_again() -> None:
-    strategy = TomcatStrategy(TOMCAT, backend_settings(), LocalConnection())
+    strategy = strategy_of(backend_settings("app1", 8080, TOMCAT), LocalConnection())
     assert not strategy.can_activate("dir:ROOT")
     assert strategy.can_activate("0" * 64)

@@ -1,0 +1,340 @@
+"""The copies of the record on real directories: what is added, what is refused, who holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from rolling_deploy.errors import RolloutHeld
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.remote import record_copies
+from rolling_deploy.remote.connection import Answer
+from rolling_deploy.remote.record_copies import (
+    EXPIRY_S,
+    Copy,
+    Heart,
+    Holder,
+    Place,
+    append_copy,
+    hold,
+    let_go,
+    read_copies,
+)
+from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, text_of
+from rolling_deploy.rollout.journal import GENESIS, Claimed, Entry, Waiting, encode
+from rolling_deploy.rollout.step import Outcome
+from tests.local_connection import LocalConnection
+from tests.sshd import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+LINES: list[bytes] = []
+_last = GENESIS
+for _number in range(1, 6):
+    _fact = Claimed(1, ("app1",)) if _number == 1 else Waiting(f"drain {_number}")
+    _line, _last = encode(Entry(_number, _number, 1, "ann", _fact), _last)
+    LINES.append(_line)
+WHOLE = b"".join(LINES)
+ANN, BOB = FenceToken("r1", 1, "ann"), FenceToken("r1", 2, "bob")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(LocalConnection(), str(tmp_path / "state"))
+
+
+def file_of(place: Place) -> Path:
+    return Path(place.state_dir) / "r1.jsonl"
+
+
+def give(place: Place, known: int, *, upto: int = 5, token: FenceToken = ANN) -> Reply:
+    """Give the lines after the first `known`, as one who knows that the place holds those."""
+    size = sum(map(len, LINES[:known]))
+    tail = LINES[known - 1] if known else b""
+    return append_copy(place, token, LINES[known:upto], size=size, tail=tail, step="draining")
+
+
+def held_copy(place: Place, rollout: str = "") -> Copy:
+    copies, failures = read_copies({"lb1": place}, rollout)
+    assert not failures
+    return copies["lb1"]
+
+
+def holder(who: str = "ann") -> Holder:
+    return Holder(who, "laptop", "", 1, "r1", "")
+
+
+def names(place: Place) -> set[str]:
+    return {path.name for path in Path(place.state_dir).iterdir()}
+
+
+def test_nothing_there_is_no_copy(place: Place) -> None:
+    copy = held_copy(place)
+    assert (copy.current, copy.chain, copy.holder, copy.problem) == ("", None, None, "")
+    assert copy.fence.epoch == 0
+    assert not Path(place.state_dir).exists()
+
+
+def test_lines_are_added_behind_exactly_what_is_known(place: Place) -> None:
+    assert give(place, 0, upto=2).outcome is Outcome.DONE
+    reply = give(place, 2)
+    assert (reply.outcome, reply.one("size")) == (Outcome.DONE, str(len(WHOLE)))
+    assert file_of(place).read_bytes() == WHOLE
+    copy = held_copy(place)
+    assert copy.chain is not None
+    assert (copy.chain.lines, copy.current, copy.fence.epoch) == (tuple(LINES), "r1", 1)
+    assert names(place) == {"r1.jsonl", "current", "step", "heartbeat", "fence", "lock"}
+
+
+@pytest.mark.parametrize("arrived", [1, 2, 3])
+def test_a_lost_acknowledgement_is_recognised(place: Place, arrived: int) -> None:
+    give(place, 0, upto=2)
+    give(place, 2, upto=2 + arrived)
+    assert give(place, 2).outcome is Outcome.DONE
+    assert file_of(place).read_bytes() == WHOLE
+
+
+@pytest.mark.parametrize("cut", [1, 7, 60])
+def test_a_torn_tail_is_completed(place: Place, cut: int) -> None:
+    give(place, 0, upto=2)
+    known = b"".join(LINES[:2])
+    file_of(place).write_bytes(known + LINES[2][:cut])
+    assert give(place, 2).outcome is Outcome.DONE
+    assert file_of(place).read_bytes() == WHOLE
+
+
+def test_a_copy_that_goes_on_otherwise_is_left_as_it_is(place: Place) -> None:
+    give(place, 0, upto=3)
+    theirs = b"".join(LINES[:3]) + b'{"somebody":"else"}\n'
+    file_of(place).write_bytes(theirs)
+    reply = give(place, 3)
+    assert (reply.outcome, "differs" in reply.detail) == (Outcome.REFUSED, True)
+    assert file_of(place).read_bytes() == theirs
+    assert not names(place) & {".extra", ".begin"}
+
+
+def test_a_copy_with_another_last_line_of_the_same_length_is_a_fork(place: Place) -> None:
+    theirs = b"".join(LINES[:1]) + LINES[1].replace(b"drain", b"DRAIN")
+    give(place, 0, upto=1)
+    file_of(place).write_bytes(theirs)
+    reply = give(place, 2)
+    assert (reply.outcome, "differs" in reply.detail) == (Outcome.REFUSED, True)
+    assert file_of(place).read_bytes() == theirs
+
+
+def test_a_copy_that_lost_lines_says_where_it_ends(place: Place) -> None:
+    give(place, 0, upto=1)
+    reply = give(place, 3)
+    assert (reply.outcome, "behind" in reply.detail) == (Outcome.REFUSED, True)
+    assert int(reply.one("size")) == len(LINES[0])
+    assert give(place, 1).outcome is Outcome.DONE
+    assert file_of(place).read_bytes() == WHOLE
+
+
+def test_lines_cut_short_on_the_way_change_nothing(place: Place) -> None:
+    give(place, 0, upto=2)
+    before = file_of(place).read_bytes()
+    cut = Place(_CuttingConnection(), place.state_dir)
+    assert give(cut, 2).outcome is Outcome.FAILED
+    assert file_of(place).read_bytes() == before
+    assert not [name for name in names(place) if name.startswith(".append")]
+
+
+class _CuttingConnection(LocalConnection):
+    """A link that loses the end of what is sent, and does not know it."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        sent = stdin if isinstance(stdin, bytes) else b"".join(stdin)
+        return super().run(argv, stdin=sent[:-7], limit_ms=limit_ms, holds_stdin=holds_stdin)
+
+
+def test_who_was_replaced_adds_nothing(place: Place) -> None:
+    give(place, 0, upto=2)
+    hold({"lb1": place}, BOB, holder("bob"), dead="ann")
+    reply = give(place, 2)
+    assert (reply.outcome, reply.is_fenced) == (Outcome.REFUSED, True)
+    assert file_of(place).read_bytes() == b"".join(LINES[:2])
+    assert give(place, 2, token=BOB).outcome is Outcome.DONE
+
+
+def test_who_holds_it_is_told_to_the_next(place: Place) -> None:
+    assert hold({"lb1": place}, ANN, holder()) == {}
+    give(place, 0)
+    assert hold({"lb1": place}, ANN, holder()) == {}
+    with pytest.raises(RolloutHeld, match="ann on laptop holds rollout r1, now at: draining"):
+        hold({"lb1": place}, BOB, holder("bob"))
+    copy = held_copy(place)
+    assert (copy.holder, copy.step, copy.is_held) == (holder(), "draining", True)
+    assert copy.fence.epoch == 1
+
+
+def test_a_holder_whose_heart_stopped_long_ago_is_dead(place: Place) -> None:
+    hold({"lb1": place}, ANN, holder())
+    beat = Path(place.state_dir) / "heartbeat"
+    long_ago = beat.stat().st_mtime - EXPIRY_S - 2
+    os.utime(beat, (long_ago, long_ago))
+    assert not held_copy(place).is_held
+    assert hold({"lb1": place}, BOB, holder("bob")) == {}
+    copy = held_copy(place)
+    assert (copy.holder, copy.is_held, copy.fence.epoch) == (holder("bob"), True, 2)
+
+
+def test_a_holder_known_to_be_dead_need_not_expire(place: Place) -> None:
+    hold({"lb1": place}, ANN, holder())
+    with pytest.raises(RolloutHeld):
+        hold({"lb1": place}, BOB, holder("bob"), dead="somebody")
+    assert hold({"lb1": place}, BOB, holder("bob"), dead="ann") == {}
+    assert held_copy(place).holder == holder("bob")
+
+
+def test_of_two_who_come_at_once_one_holds_it(place: Place) -> None:
+    """The lower epoch never comes second."""
+    told: list[str] = []
+
+    def come(token: FenceToken) -> None:
+        try:
+            hold({"lb1": place}, token, holder(token.holder))
+            told.append(token.holder)
+        except RolloutHeld:
+            pass
+
+    racers = [threading.Thread(target=come, args=(t,)) for t in (ANN, FenceToken("r1", 1, "eve"))]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert len(told) == 1
+    assert held_copy(place).holder == holder(told[0])
+
+
+def test_it_is_given_up_by_its_holder_or_by_force(place: Place) -> None:
+    hold({"lb1": place}, ANN, holder())
+    assert let_go({"lb1": place}, "bob")["lb1"].outcome is Outcome.REFUSED
+    assert held_copy(place).is_held
+    assert let_go({"lb1": place}, "ann")["lb1"].outcome is Outcome.DONE
+    assert held_copy(place).holder is None
+    hold({"lb1": place}, ANN, holder())
+    assert let_go({"lb1": place}, "bob", force=True)["lb1"].outcome is Outcome.DONE
+    assert held_copy(place).holder is None
+
+
+@pytest.mark.parametrize("script", ["record_append", "record_hold"])
+def test_a_sender_that_stands_still_keeps_nobody_out(place: Place, script: str) -> None:
+    give(place, 0, upto=2)
+    content = LINES[2] if script == "record_append" else holder().to_json()
+    size, tail = sum(map(len, LINES[:2])), hashlib.sha256(LINES[1]).hexdigest()
+    words = {
+        "record_append": ["r1", str(size), tail, hashlib.sha256(content).hexdigest(), "x"],
+        "record_hold": [str(EXPIRY_S), "r1", ""],
+    }[script]
+    sender = subprocess.Popen(
+        ["sh", "-c", text_of(script), script, *fence_arguments(place.state_dir, ANN), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert sender.stdin
+    sender.stdin.write(content[:20])
+    sender.stdin.flush()
+    wait_until(lambda: any(name.endswith(f".{sender.pid}") for name in names(place)))
+    began = time.monotonic()
+    assert hold({"lb1": place}, BOB, holder("bob"), dead="ann") == {}
+    assert give(place, 2, token=BOB).outcome is Outcome.DONE
+    # The lock is waited for 10 s by whoever does not get it.
+    assert time.monotonic() - began < 9
+    out, err = sender.communicate(content[20:], timeout=30)
+    late = parse_reply(out, err)
+    assert late.outcome is Outcome.REFUSED
+    assert late.is_fenced or "held" in late.values
+    assert file_of(place).read_bytes() == WHOLE
+    assert held_copy(place).holder == holder("bob")
+    assert not any(name.endswith(f".{sender.pid}") for name in names(place))
+
+
+@pytest.mark.parametrize("obstacle", ["current", "r1.jsonl", "holder", "fence"])
+def test_what_is_there_and_cannot_be_read_is_a_problem_and_not_nothing(
+    place: Place, obstacle: str
+) -> None:
+    hold({"lb1": place}, ANN, holder())
+    give(place, 0)
+    path = Path(place.state_dir) / obstacle
+    path.unlink()
+    path.mkdir()
+    copy = held_copy(place)
+    assert str(path) in copy.problem
+    assert copy.chain is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+@pytest.mark.parametrize("closed", ["state", "above", "file"])
+def test_what_another_user_wrote_is_a_problem_and_not_nothing(tmp_path: Path, closed: str) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    above = tmp_path / "above"
+    above.mkdir()
+    place = Place(LocalConnection(), str(above / "state"))
+    give(place, 0)
+    above.chmod(0o700 if closed == "above" else 0o755)
+    Path(place.state_dir).chmod(0o700 if closed == "state" else 0o755)
+    for name in ("fence", "current"):
+        (Path(place.state_dir) / name).chmod(0o644)
+    copy = held_copy(Place(LocalConnection(user=65_534), place.state_dir))
+    assert copy.problem.startswith("cannot read" if closed == "file" else "cannot look into")
+    assert copy.chain is None
+
+
+def test_a_copy_that_is_no_record_is_a_problem(place: Place) -> None:
+    give(place, 0)
+    file_of(place).write_bytes(WHOLE.replace(b"app1", b"app2"))
+    assert "lb1:r1.jsonl" in held_copy(place).problem
+
+
+class _HangingConnection(LocalConnection):
+    """A machine that does not answer until it is let go."""
+
+    def __init__(self, goes_on: threading.Event) -> None:
+        super().__init__()
+        self._goes_on = goes_on
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        self._goes_on.wait(60)
+        return Answer(False, None, b"", b"", f"no end within {limit_ms} ms")
+
+
+def test_machines_that_hang_do_not_keep_another_from_being_told_that_we_live(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_copies, "BEAT_S", 0.05)
+    hold({"lb3": place}, ANN, holder())
+    beat = Path(place.state_dir) / "heartbeat"
+    os.utime(beat, (1_000_000, 1_000_000))
+    goes_on = threading.Event()
+    hanging = Place(_HangingConnection(goes_on), place.state_dir)
+    heart = Heart({"lb1": hanging, "lb2": hanging, "lb3": place}, "ann")
+    heart.start()
+    try:
+        wait_until(lambda: beat.stat().st_mtime > 1_000_000)
+    finally:
+        heart.stop()
+        goes_on.set()
