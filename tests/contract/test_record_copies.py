@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rolling_deploy.errors import RolloutHeld
+from rolling_deploy.errors import RecordWrong, RolloutHeld
+from rolling_deploy.inventory import load_inventory
+from rolling_deploy.operations.in_hand import find
+from rolling_deploy.operations.site import Site
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote import record_copies
 from rolling_deploy.remote.connection import Answer
@@ -338,3 +341,30 @@ def test_machines_that_hang_do_not_keep_another_from_being_told_that_we_live(
     finally:
         heart.stop()
         goes_on.set()
+
+
+INVENTORY = """\
+application: shop
+hosts: {lb1: {}, web1: {}}
+load_balancers: [{name: lb1, nginx: {state_dir: STATE}}]
+upstreams: [{name: tomcat}]
+upgrade: {strategy: tomcat, artifact: "build/shop-{release}.war"}
+backends:
+  - {name: app1, host: web1, address: "10.0.0.11:8080", upgrade: {catalina_base: /srv/app1}}
+  - {name: app2, host: web1, address: "10.0.0.11:8081", upgrade: {catalina_base: /srv/app2}}
+"""
+
+
+def test_a_copy_that_cannot_be_read_stops_whoever_looks_for_the_rollout_in_hand(
+    place: Place, tmp_path: Path
+) -> None:
+    """Taken for none, it would let a second rollout begin beside the one in hand."""
+    path = tmp_path / "inventory.yaml"
+    path.write_text(INVENTORY.replace("STATE", place.state_dir))
+    site = Site(load_inventory(path), {"lb1": LocalConnection()})
+    assert find(site, tmp_path / "own").chain is None
+    give(place, 0)
+    (Path(place.state_dir) / "current").unlink()
+    (Path(place.state_dir) / "current").mkdir()
+    with pytest.raises(RecordWrong, match="the copy of the record on lb1 cannot be used"):
+        find(site, tmp_path / "own")

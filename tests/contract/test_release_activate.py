@@ -213,11 +213,8 @@ def test_a_full_disk_is_found_before_anything_is_stopped(tmp_path: Path, archive
 
 def test_a_command_is_noted_before_it_does_anything(app: AppBackend) -> None:
     note, seen_note = app.root / "state" / "stopping", app.root / "seen"
-    stop = (
-        "sh",
-        "-c",
-        f"cat {note} > {seen_note}; echo $$ >> {seen_note}; exec {app.root}/control {app.root} stop",
-    )
+    looks = f"cat {note} > {seen_note}; echo $$ >> {seen_note}"
+    stop = ("sh", "-c", f"{looks}; exec {app.root}/control {app.root} stop")
     strategy = app.strategy(stop=stop)
     strategy.stage("2", TOKEN)
     assert strategy.activate(strategy.artifact_id("2"), TOKEN).outcome is Outcome.DONE
@@ -494,11 +491,13 @@ def test_service_managers_and_nothing_else_go_through_sudo(app: AppBackend, tmp_
     manager.write_text(
         f'#!/bin/sh\n[ "$AS_ROOT" = 1 ] || exit 4\nexec {app.root}/control "$2" "$1"\n'
     )
+    listing = tmp_path / "listing"
+    listing.write_text("Sudoers entry:\n    Options: !authenticate\n\tALL\n")
     sudo = programs / "sudo"
     sudo.write_text(
         f'#!/bin/sh\necho "$*" >> {log}\n'
         '[ "$2" = -l ] && echo "/x/$4 $5 $6" && exit 0\n'
-        '[ "$2" = -ll ] && printf "Sudoers entry:\\n Options: !authenticate\\n\\tALL\\n" && exit 0\n'
+        f'[ "$2" = -ll ] && cat {listing} && exit 0\n'
         'shift 2\nexec env AS_ROOT=1 "$@"\n'
     )
     for program in (manager, sudo):

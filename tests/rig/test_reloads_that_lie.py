@@ -42,14 +42,26 @@ def is_alive(pid: int) -> bool:
 @contextmanager
 def port_taken(rig: Rig, balancer: Balancer) -> Iterator[None]:
     """Somebody adds a server on a port that another program has: nginx's test passes."""
-    extra = balancer.prefix / "conf.d" / "extra.conf"
     port = rig.fleet._ports.take()
-    with socket.create_server(("127.0.0.1", port)):
-        extra.write_text(f"server {{ listen 127.0.0.1:{port}; }}\n", encoding="utf-8")
-        try:
-            yield
-        finally:
-            extra.unlink()
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        extra_site(balancer, f"server {{ listen 127.0.0.1:{port}; }}\n"),
+    ):
+        yield
+
+
+@contextmanager
+def extra_site(balancer: Balancer, text: str) -> Iterator[None]:
+    """Somebody adds a file among the sites, and takes it away again."""
+    folder = balancer.prefix / "conf.d"
+    extra, times = folder / "extra.conf", folder.stat()
+    extra.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        extra.unlink()
+        # Else it would count as a removal that is not loaded yet, for whoever comes next.
+        os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @contextmanager
@@ -90,12 +102,8 @@ def stale_pid_file(rig: Rig, balancer: Balancer) -> Iterator[None]:
 @contextmanager
 def broken_file(rig: Rig, balancer: Balancer) -> Iterator[None]:
     """Somebody else's file is wrong: nginx's own test fails."""
-    extra = balancer.prefix / "conf.d" / "extra.conf"
-    extra.write_text("server { no such directive; }\n", encoding="utf-8")
-    try:
+    with extra_site(balancer, "server { no such directive; }\n"):
         yield
-    finally:
-        extra.unlink()
 
 
 FAULTS: dict[str, tuple[Break, str]] = {

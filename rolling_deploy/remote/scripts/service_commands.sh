@@ -74,7 +74,7 @@ stop_service() {
 # is_stop_refused: the command has ended with a bad status, and every process and listening socket is
 # as before. Statuses prove nothing, so this has to stay so for 2 s.
 is_stop_refused() {
-    [ "$is_signalled" = 0 ] && [ -n "$launched_status" ] && [ "$launched_status" != 0 ] || return 1
+    [ "$is_signalled" = 0 ] && has_ended && [ "$launched_status" != 0 ] || return 1
     for one in $before; do is_alive "$one" || return 1; done
     find_listeners
     [ "$listeners" = "$before_inodes" ] && [ -n "$before" ]
