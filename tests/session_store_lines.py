@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tests.redis_server import RedisServer
 
 PREFIX = "app:session:"
-PASSWORD_ENV = "ROLLING_DEPLOY_TEST_STORE_PASSWORD"  # noqa: S105 - the variable's name
-PASSWORD = "s3cr3t-but-not-really"  # noqa: S105 - of a server that lives for one test
+PASSWORD_ENV = "ROLLING_DEPLOY_TEST_STORE_PASSWORD"
+PASSWORD = "s3cr3t-but-not-really"
 ALL_LINES = {
     "reach",
     "authentication",

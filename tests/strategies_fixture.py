@@ -157,7 +157,7 @@ class TomcatBackend:
     def strategy(
         self,
         connection: LocalConnection | None = None,
-        **changes: Any,  # noqa: ANN401 # any field of the settings
+        **changes: Any,  # any field of the settings
     ) -> TomcatStrategy:
         """Answers its strategy, with other settings where named."""
         settings = replace(self.settings, **changes)
@@ -268,7 +268,7 @@ class AppBackend:
     def strategy(
         self,
         connection: LocalConnection | None = None,
-        **changes: Any,  # noqa: ANN401 # any field of the settings
+        **changes: Any,  # any field of the settings
     ) -> ReleaseStrategy:
         """Answers its strategy, with other settings where named."""
         settings = replace(self.settings, **changes)

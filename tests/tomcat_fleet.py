@@ -164,7 +164,7 @@ class TomcatFleet:
         with self.redis() as client:
             return sum(1 for _ in client.scan_iter(match=f"{KEY_PREFIX}*tomcat_session:*"))
 
-    def redis(self) -> Any:  # noqa: ANN401 # redis-py types its commands only in part
+    def redis(self) -> Any:  # redis-py types its commands only in part
         """Answers a client of the session store; the caller closes it."""
         return redis.Redis(host="127.0.0.1", port=self.redis_port, socket_timeout=20)
 

@@ -263,7 +263,7 @@ class App:
                 answer = await self.sessions.look(request.session)
             case "POST", "/cart":
                 answer = await self.sessions.add(request.session)
-            case ("GET" | "POST"), "/slow":
+            case (("GET" | "POST"), "/slow"):
                 slow_ms = min(int(request.query.get("ms", ["1000"])[0]), SLOW_MAX_MS)
                 await asyncio.sleep(slow_ms / 1000)
                 answer = {"slow_ms": slow_ms}

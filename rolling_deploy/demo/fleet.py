@@ -260,9 +260,7 @@ class DemoFleet:
     def _start_servers(self) -> None:
         redis = ["--port", str(self.redis_port), "--bind", "127.0.0.1", "--save", "", "--dir"]
         folder = self.directory / "redis"
-        self.keeper.start(
-            [self.servers.redis.path, *redis, str(folder)], log=folder / "redis.log"
-        )
+        self.keeper.start([self.servers.redis.path, *redis, str(folder)], log=folder / "redis.log")
         self.ssh.start(self.keeper)
         starting = {
             f"nginx of {balancer.name}": self.start_nginx(balancer) for balancer in self.balancers

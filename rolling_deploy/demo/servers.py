@@ -77,9 +77,7 @@ class Servers:
         return cls.made_of(nginx, redis, real_sshd() if takes_real else None)
 
     @classmethod
-    def made_of(
-        cls, nginx: Program | None, redis: Program | None, sshd: Program | None
-    ) -> Servers:
+    def made_of(cls, nginx: Program | None, redis: Program | None, sshd: Program | None) -> Servers:
         """Answers the servers when all that are needed were found.
 
         Raises:

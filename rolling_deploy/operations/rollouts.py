@@ -178,7 +178,7 @@ def _refuse_less_than_all(site: Site, hand: InHand) -> None:
             where=names,
             site="this run touched nothing; the rollout stands where it stood",
             next_step="bring it back, or resume where the rollout was begun, or declare it off: "
-            f"`rolling-deploy resume --without {sorted(missing)[0]}`",
+            f"`rolling-deploy resume --without {min(missing)}`",
         )
 
 

@@ -105,7 +105,7 @@ def _sudo_line(service: Service, argv: Sequence[str]) -> Check:
         case True:
             return lines.refused("commands", f"{shown} asks for a password: add `NOPASSWD:` to it")
         case False:
-            return lines.ok("commands", "allowed through `sudo -n`")
+            return lines.ok("commands", "allowed by sudo, without a password")
         case None:
             detail = f"{shown} is listed in sudoers; whether it asks for a password is not known"
             return lines.not_checked("commands", detail)

@@ -132,7 +132,11 @@ hosts:
 nginx: {{file: /etc/nginx/conf.d/shop.upstream.conf}}
 load_balancers: [{{name: lb1}}]
 upstreams: [{{name: shop}}]
-upgrade: {{strategy: release, artifact: "app-{{release}}.tar.gz", root: /srv/app, restart: ["appctl", "restart"]}}
+upgrade:
+  strategy: release
+  artifact: "app-{{release}}.tar.gz"
+  root: /srv/app
+  restart: ["appctl", "restart"]
 health: {{path: /health}}
 backends:
   - {{name: app1, host: web1, address: "10.0.0.1:8080", upgrade: {{root: /srv/app1}}}}

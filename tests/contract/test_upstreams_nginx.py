@@ -8,6 +8,7 @@ import platform
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -206,7 +207,7 @@ def ask(port: int, path: str, host: str) -> tuple[int, str]:
         except OSError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            threading.Event().wait(0.02)
 
 
 def test_a_running_nginx_tells_each_applications_generation(

@@ -14,6 +14,7 @@ from rolling_deploy.rollout.journal import (
     GaveUp,
     Halted,
     Intended,
+    Met,
     Opened,
     Proved,
     Record,
@@ -60,6 +61,8 @@ def _fact(fact: Fact, record: Record) -> str:  # noqa: C901, PLR0911, PLR0912 # 
             return f"open     {fact.release} for {' '.join(fact.order)}"
         case TakenOver():
             return f"take over, epoch {record.epoch}{', from a copy' if fact.lost else ''}"
+        case Met():
+            return f"met      {fact.load_balancer}"
         case DeclaredOff():
             return f"off      {_names(fact.load_balancers)}, a person says"
         case Claimed():

@@ -140,7 +140,9 @@ def test_the_body_digest_depends_neither_on_rollout_nor_on_generation() -> None:
     one = renderings.text("lb1", NOBODY, "r1", 1, "g1")
     other = renderings.text("lb1", NOBODY, "r2", 7, "g2")
     stamps = [inspect(text, "shop", ADDRESSES).stamp for text in (one, other)]
-    assert stamps[0] and stamps[1] and stamps[0].body == stamps[1].body
+    assert stamps[0]
+    assert stamps[1]
+    assert stamps[0].body == stamps[1].body
     assert one != other
 
 
