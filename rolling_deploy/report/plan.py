@@ -11,9 +11,9 @@ from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import duration, step_text
 from rolling_deploy.rollout.codec import to_plain
 from rolling_deploy.rollout.journal import Claimed
-from rolling_deploy.rollout.move import Act, Drained, Finish, Halt, Move, Note, Ready, Wait
+from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Note, Wait
 from rolling_deploy.rollout.observed import Check, Verdict
-from rolling_deploy.rollout.step import machine_of
+from rolling_deploy.rollout.step import Activate, Apply, Goal, machine_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +124,24 @@ def step_lines(moves: Sequence[Move], release: str) -> list[str]:
                 for step in move.steps:
                     texts.setdefault(step_text(step, release), []).append(machine_of(step))
                 lines += [f"  {number:3}. {', '.join(on)}: {text}" for text, on in texts.items()]
-            case Wait(condition=Drained()):
-                lines.append("       wait until no earlier nginx worker is left")
-            case Wait(condition=Ready(backends=backends)):
-                wanted = ", ".join(f"{b} serves {v or 'again'}" for b, v in backends.items())
-                lines.append(f"       wait until {wanted}")
+                lines += _awaited(move, release)
             case Halt():
                 lines.append(f"       halt: {printable(move.halted.reason)}")
             case Finish() | Wait():
                 continue
+    return lines
+
+
+def _awaited(act: Act, release: str) -> list[str]:
+    """What the engine waits for after these steps; in a forecast it has come about at once."""
+    lines = []
+    if any(isinstance(step, Apply) and step.out for step in act.steps):
+        lines.append("       wait until no earlier nginx worker is left")
+    for goal in Goal:
+        names = [s.backend for s in act.steps if isinstance(s, Activate) and s.goal is goal]
+        if names:
+            what = release if goal is Goal.RELEASE else "what ran before"
+            lines.append(f"       wait until healthy and serving {what}: {', '.join(names)}")
     return lines
 
 
