@@ -139,9 +139,7 @@ def plan(  # noqa: PLR0913 # a command's options
         view = planning.plan(desk, release, acceptance)
     click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
     if view.refused:
-        raise PreflightRefused(
-            f"{len(view.refused)} checks stand in the way", next_step="mend what the plan names"
-        )
+        raise PreflightRefused("checks stand in the way", next_step="mend what the plan names")
     if detailed_exitcode and view.has_changes:
         raise click.exceptions.Exit(EXIT_PLAN_HAS_CHANGES)
 
@@ -311,7 +309,7 @@ def status(*, inventory_path: Path, state_dir: Path | None, as_json: bool) -> No
     click.echo(one_line(status_object(view)) if as_json else "\n".join(status_lines(view)))
     if view.problems:
         raise Degraded(
-            f"{len(view.problems)} problems",
+            "not all is well",
             site="see the problems above",
             next_step=advice,
         )

@@ -188,7 +188,7 @@ class BalancerChecks:
         self._add(
             "managed file",
             Verdict.REFUSED,
-            f"{self.settings.file} {what}; look at the difference below, then "
+            f"{self.settings.file} {what}; look at the difference with `rolling-deploy plan`, then "
             "`rolling-deploy adopt` (or `run --adopt`)",
         )
 

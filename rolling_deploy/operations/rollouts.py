@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
 
 from rolling_deploy.errors import (
     InventoryWrong,
@@ -12,7 +13,7 @@ from rolling_deploy.errors import (
     RolloutHeld,
     UsageWrong,
 )
-from rolling_deploy.operations.balancer_checks import Acceptance
+from rolling_deploy.operations.balancer_checks import Acceptance, BalancerSurvey
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.life import Desk, Run, begin, go_on, halted, record_of
 from rolling_deploy.operations.machines import now_ms
@@ -30,6 +31,7 @@ from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, survey, survey_balancers
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by, let_go
+from rolling_deploy.report.columns import counted
 from rolling_deploy.rollout.journal import (
     Decided,
     Direction,
@@ -125,7 +127,7 @@ def refuse(checks: Sequence[Check]) -> None:
     if refused:
         reasons = _reasons(refused)
         raise PreflightRefused(
-            f"{len(refused)} checks stand in the way",
+            counted(len(refused), "check stands in the way", "checks stand in the way"),
             where=reasons,
             next_step="`rolling-deploy plan` shows every check",
         )
@@ -134,7 +136,7 @@ def refuse(checks: Sequence[Check]) -> None:
 def _nothing_to_do(opened: Opened) -> str:
     already = ", ".join(opened.already) or "no backend"
     parked = f"; parked by a person: {', '.join(sorted(opened.parked))}" if opened.parked else ""
-    return f"{already} runs {opened.release} already{parked}"
+    return f"{opened.release} runs already on {already}{parked}"
 
 
 def _question(opened: Opened) -> str:
@@ -314,7 +316,9 @@ def _standing(record: Record) -> str:
     return f"in wave {claim.number}: {', '.join(claim.backends)}" if claim else "between waves"
 
 
-DANGEROUS = frozenset({"other nginx masters", "pid file", "nginx test", "edits not loaded yet"})
+EDITS = "edits not loaded yet"
+
+DANGEROUS = frozenset({"other nginx masters", "pid file", "nginx test", EDITS})
 """Checks of a load balancer that forbid a reload in the middle of a rollout too."""
 
 
@@ -332,7 +336,9 @@ def _check_balancers(
     refused = [
         check
         for check in checks
-        if check.verdict is Verdict.REFUSED and (check.name in DANGEROUS or check.subject in new)
+        if check.verdict is Verdict.REFUSED
+        and (check.name in DANGEROUS or check.subject in new)
+        and not (check.name == EDITS and _is_only_ours(site, check.subject, found))
     ]
     for check in refused:
         desk.reporter.event(Checked(now_ms(), check))
@@ -351,6 +357,18 @@ def _check_balancers(
         frozen = frozen_with(frozen, site, name, found[name])
         met.append(Met(name, digest_of_file(found[name]), frozen))
     return tuple(met)
+
+
+def _is_only_ours(site: Site, name: str, found: Mapping[str, BalancerSurvey]) -> bool:
+    """Whether nothing but the managed file waits to be loaded: a life that ended between the
+    rename and the reload leaves it so, and the engine judges that file by itself.
+    """
+    if name not in found:
+        return False
+    facts = found[name].facts
+    ours = {site.inventory.load_balancers[name].file, facts.leads_to}
+    ours |= {posixpath.dirname(path) for path in ours}
+    return {*(facts.edited or ()), *facts.rearranged} <= ours
 
 
 def unlock(desk: Desk) -> str:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Answers a number with its words: `1 check`, `2 checks`."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
     """Answers the rows as lines, every column as wide as its widest cell but the last."""
     if not rows:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rolling_deploy.report.columns import columns
+from rolling_deploy.report.columns import columns, counted
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import duration, step_text
 from rolling_deploy.rollout.codec import to_plain
@@ -94,7 +94,8 @@ def plan_lines(plan: PlanView) -> list[str]:
 
 def _verdict(plan: PlanView) -> str:
     if plan.refused:
-        return f"refused: {len(plan.refused)} checks stand in the way; nothing was touched"
+        what = counted(len(plan.refused), "check stands in the way", "checks stand in the way")
+        return f"refused: {what}; nothing was touched"
     if not plan.has_changes:
         return f"nothing to do for {plan.release}, see the backends"
     return "ready: nothing was touched yet"

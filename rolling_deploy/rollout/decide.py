@@ -310,7 +310,8 @@ def drain(view: View) -> Move | None:
         return None
     policy = view.record.opened.policy
     count = sum(seen.earlier_workers or 0 for seen in busy.values())
-    why = f"{count} earlier nginx workers still serve on {', '.join(sorted(busy))}"
+    workers = "worker still serves" if count == 1 else "workers still serve"
+    why = f"{count} earlier nginx {workers} on {', '.join(sorted(busy))}"
     waiting = _wait(view, "drain", Drained(frozenset(busy)), policy.drain_limit_ms, why)
     if waiting is not None:
         return waiting

@@ -274,7 +274,7 @@ def test_a_plan_that_is_refused_says_so_last() -> None:
     row = BackendRow("app1", "web1", "a", "serves r1, healthy", "r2")
     plan = PlanView("shop", "r2", "inventory.yaml", (check,), (row,))
     lines = plan_lines(plan)
-    assert lines[-1].startswith("refused: 1 checks stand in the way")
+    assert lines[-1].startswith("refused: 1 check stands in the way")
     assert any("unknown directive" in line for line in lines)
     assert plan_object(plan)["is_refused"] is True
     assert plan_object(plan)["has_changes"] is False
