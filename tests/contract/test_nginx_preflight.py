@@ -179,6 +179,10 @@ def test_what_we_wrote_ourselves_is_no_edit_and_hides_nobody_elses(machine: Ngin
         assert machine.publish("g2", extra="nonsense;\n").outcome is Outcome.FAILED
     facts = facts_of(machine)
     assert (facts.edited, facts.touched, facts.rearranged) == ((), (), ())
+    unloaded = machine.nginx(reload=("true",), prove_limit_ms=300)
+    assert machine.publish("g3", nginx=unloaded).outcome is Outcome.FAILED
+    facts = facts_of(machine)
+    assert (facts.edited, facts.touched, facts.rearranged) == ((), (), ())
     other.unlink()
     assert facts_of(machine).rearranged == (str(machine.conf_d),)
     assert machine.publish("g2", extra="nonsense;\n").outcome is Outcome.FAILED

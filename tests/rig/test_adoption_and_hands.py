@@ -106,9 +106,10 @@ def test_a_hand_edit_meanwhile_halts_and_is_not_overwritten(rig: Rig) -> None:
         assert balancer.upstream_file.read_bytes() == theirs
         workers = rig.workers()
         again = rig.do("resume", "--yes", by="second").must_be(4)
-        assert "lb1 was changed by somebody else" in again.message.what
+        assert "lb1" in again.message.what + again.message.where
         assert balancer.upstream_file.read_bytes() == theirs
         rig.expect_no_reload(workers)
         balancer.upstream_file.write_bytes(ours)
+        rig.reload_by_hand("lb1")
         rig.do("resume", "--yes", by="second").must_be(0)
     rig.expect_well(after)

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 SOON = ("on_failure: halt", "on_failure: halt\n  ready_limit_s: 3")
 BACK_SOON = ("on_failure: halt", "on_failure: back-node\n  ready_limit_s: 3")
 SAID = {
-    "never-healthy": "no answer from lb",
+    "never-healthy": "no whole answer within",
     "broken": "status should be 200, is 500",
     "wrong-version": f"serves 0.0-wrong, should be {NEXT_RELEASE}-wrong-version",
 }

@@ -73,16 +73,14 @@ say_dump() {
     printf '%s\n' "$d_text" | say64 dump
     d_loaded=$(printf '%s\n' "$workers" | awk '$3 == "current" { print $2 }' | sort -n | head -n 1)
     [ -n "$d_loaded" ] || return 0
-    is_loaded=0
     find_snapshot "$(digest_of "$real")"
-    [ -z "$live" ] || [ "${snapshot##*/}" != "$live" ] || is_loaded=1
     read -r d_up d_rest < /proc/uptime
     d_loaded=$(awk -v now="$(date +%s.%N)" -v up="$d_up" -v ticks="$d_loaded" -v hz="$(getconf CLK_TCK 2>/dev/null || echo 100)" \
         'BEGIN { printf "%.3f", now - up + ticks / hz + 0.05 }')
     say loaded "$d_loaded"
     printf '%s\n' "$d_text" | sed -n 's/^# configuration file \(.*\):$/\1/p' | sort -u | while read -r d_file; do
-        # What we put back after a failed publication is new by its time, but it is what was loaded.
-        [ "$is_loaded" = 0 ] || ! [ "$d_file" -ef "$real" ] || continue
+        # A text that we published is nobody's edit, loaded or not: whoever decides knows of it.
+        [ -z "$snapshot" ] || ! [ "$d_file" -ef "$real" ] || continue
         stat -L -c '%.3Y %.3Z %n' "$d_file" 2>/dev/null
     done | awk -v loaded="$d_loaded" '
         { name = $0; sub(/^[^ ]+ [^ ]+ /, "", name) }
