@@ -23,7 +23,9 @@ class HostTarget:
         key: private key file; empty means the agent and the usual files.
         host_keys: `strict` refuses an unknown key, `accept-new` remembers it; a changed key is
             refused by both.
-        sudo: run the few privileged commands through `sudo -n`.
+        sudo: run the few privileged commands through `sudo -n`: nginx's test and reload, installing
+            the managed file, and stop and start where they go to a service manager. Other stop and
+            start commands run as they are written, or the application would run as root.
         keepalive_s: SSH keepalive interval; a silent link is given up after three of them.
     """
 

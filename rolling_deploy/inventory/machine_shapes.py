@@ -42,7 +42,10 @@ class SshShape(Shape):
         "pause between two SSH keepalives; a link is given up when three stay unanswered",
     )
     sudo: kinds.Flag = same(
-        HostTarget, "sudo", "run the few commands that need it through `sudo -n`"
+        HostTarget,
+        "sudo",
+        "run the few commands that need it through `sudo -n`; of stop and start only those of "
+        "`systemctl`, `service` and `rc-service`, others run as written",
     )
 
 

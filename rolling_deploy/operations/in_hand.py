@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rolling_deploy.errors import RecordWrong
@@ -11,7 +11,7 @@ from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
 from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.journal import Chain, Intended, Record, agree, is_superseded
+from rolling_deploy.rollout.journal import Chain, Intended, Record, is_superseded, settle
 from rolling_deploy.state.record_file import RecordFile
 
 HERE = "this machine"
@@ -24,6 +24,7 @@ class InHand:
     Attributes:
         chain, record: None when there never was a rollout.
         known: how many lines of the chain each load balancer holds.
+        loose: what it holds behind them and may be cut off.
         is_local: this disk has the record too.
         is_superseded: what this disk has ends in facts that nobody acted on, and somebody else
             has taken over since.
@@ -44,6 +45,7 @@ class InHand:
     silent: Mapping[str, str]
     dead: str = ""
     is_superseded: bool = False
+    loose: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -88,6 +90,7 @@ def find(site: Site, state_dir: Path) -> InHand:
         silent,
         dead,
         found.is_superseded,
+        found.loose,
     )
 
 
@@ -98,11 +101,13 @@ class _Found:
     Attributes:
         known: how many lines of it each load balancer holds.
         own: what this disk has.
+        loose: what else a load balancer holds and may be cut off (`journal.settle`).
     """
 
     chain: Chain
     known: dict[str, int]
     own: Chain
+    loose: dict[str, bytes]
 
     @property
     def is_local(self) -> bool:
@@ -160,12 +165,15 @@ def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Cop
         _require_readable(name, copy)
         if copy.chain is not None:
             chains[name] = copy.chain
-    known = {name: len(chain.lines) for name, chain in chains.items()}
     own = RecordFile(state_dir, site.inventory.application, rollout).read()
-    is_everywhere = set(known) >= set(site.inventory.load_balancers)
-    if own.lines and not _is_left_behind(own, agree(chains), is_everywhere=is_everywhere):
-        chains[HERE] = own
-    return _Found(agree(chains), known, own)
+    is_everywhere = set(chains) >= set(site.inventory.load_balancers)
+    copies_only, _ = settle(chains)
+    if own.lines and not _is_left_behind(own, copies_only, is_everywhere=is_everywhere):
+        chain, loose = settle({**chains, HERE: own})
+    else:
+        chain, loose = settle(chains)
+    known = {name: one.shared_with(chain) for name, one in chains.items()}
+    return _Found(chain, known, own, {n: rest for n, rest in loose.items() if n != HERE})
 
 
 def _require_readable(name: str, copy: Copy) -> None:

@@ -231,7 +231,8 @@ def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Seque
         chain = Chain() if is_new or fresh.chain is None else fresh.chain
         journal = RecordJournal(file, site.places, token, WallClock(), chain, desk.say)
         known = {} if is_new else fresh.known
-        journal.begin(known, is_superseded=fresh.is_superseded and not is_new)
+        loose = {} if is_new else fresh.loose
+        journal.begin(known, loose, is_superseded=fresh.is_superseded and not is_new)
         runner = Runner(FleetMachines(site), journal, WallClock(), desk.reporter, token, desk.stop)
         runner.open(facts)
         record, end = runner.run()

@@ -46,21 +46,30 @@ class RecordJournal:
         self._lines = list(self.chain.lines)
         self._last_hash = self.chain.last_hash
         self._size = self.chain.size
+        self._loose: dict[str, bytes] = {}
         self._known: dict[str, int] = {}
         """Lines that each load balancer is known to hold."""
         self.lagging: dict[str, str] = {}
         """Load balancers that did not take the last lines, and why."""
 
-    def begin(self, known: Mapping[str, int], *, is_superseded: bool = False) -> None:
+    def begin(
+        self,
+        known: Mapping[str, int],
+        loose: Mapping[str, bytes] | None = None,
+        *,
+        is_superseded: bool = False,
+    ) -> None:
         """Bring the local file in line with the chain.
 
         Args:
-            known: how many lines each copy has.
+            known: how many lines of the chain each copy has.
+            loose: what may be cut off behind them.
             is_superseded: the local file's end was never acted on and may be replaced.
 
         Crash: the local file is a beginning of the chain, or as it was.
         """
         self._known = dict(known)
+        self._loose = dict(loose or {})
         local = self.file.read()
         shared = local.shared_with(self.chain)
         if shared < len(local.lines) and not is_superseded:
@@ -127,21 +136,30 @@ class RecordJournal:
 
     def _give(self, name: str, place: Place, doing: str) -> Reply:
         known = self._known.get(name, 0)
-        reply = self._send(place, known, doing)
+        reply = self._send(place, known, doing, self._loose.get(name, b""))
         if reply.outcome is Outcome.REFUSED and "behind" in reply.detail:
             # It lost what we thought it held (or never had it): begin where it really ends.
             held = _whole_lines(self._lines, int(reply.one("size", "0")))
-            reply = self._send(place, held, doing)
+            reply = self._send(place, held, doing, b"")
         return reply
 
-    def _send(self, place: Place, known: int, doing: str) -> Reply:
+    def _send(self, place: Place, known: int, doing: str, loose: bytes) -> Reply:
         size = sum(len(line) for line in self._lines[:known])
         tail = self._lines[known - 1] if known else b""
-        return append_copy(place, self.token, self._lines[known:], size=size, tail=tail, step=doing)
+        return append_copy(
+            place,
+            self.token,
+            self._lines[known:],
+            size=size,
+            tail=tail,
+            step=doing,
+            loose=loose,
+        )
 
     def _judge(self, name: str, reply: Reply) -> None:
         if reply.outcome is Outcome.DONE:
             self._known[name] = len(self._lines)
+            self._loose.pop(name, None)
         elif reply.is_fenced:
             raise RolloutHeld(
                 "somebody else has taken this rollout over",

@@ -149,10 +149,21 @@ def _copy_of(name: str, reply: Reply) -> Copy:
     )
 
 
-def append_copy(  # one round trip carries all of it
-    place: Place, token: FenceToken, lines: Sequence[bytes], *, size: int, tail: bytes, step: str
+def append_copy(  # noqa: PLR0913 # one round trip carries all of it
+    place: Place,
+    token: FenceToken,
+    lines: Sequence[bytes],
+    *,
+    size: int,
+    tail: bytes,
+    step: str,
+    loose: bytes = b"",
 ) -> Reply:
     """Add lines behind exactly the `size` bytes that we know this copy holds.
+
+    Args:
+        tail: the last line within `size`.
+        loose: what was read behind `size` and may be cut off.
 
     Crash: the copy holds either none, some or all of the lines; the next append recognises each.
     """
@@ -164,6 +175,7 @@ def append_copy(  # one round trip carries all of it
         hashlib.sha256(tail).hexdigest(),
         hashlib.sha256(content).hexdigest(),
         step,
+        hashlib.sha256(loose).hexdigest() if loose else "",
     ]
     return run_script(
         place.connection, "record_append", arguments, stdin=content, limit_ms=LIMIT_MS

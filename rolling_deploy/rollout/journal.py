@@ -325,6 +325,8 @@ class Chain:
     lines: tuple[bytes, ...] = ()
     last_hash: str = GENESIS
     torn: int = 0
+    rest: bytes = b""
+    """What was dropped."""
 
     @property
     def size(self) -> int:
@@ -359,7 +361,7 @@ def read_chain(content: bytes, where: str) -> Chain:
     for number, line in enumerate(whole, start=1):
         entry, previous = _read_line(line, previous, number, where)
         entries.append(entry)
-    return Chain(tuple(entries), tuple(line + b"\n" for line in whole), previous, len(tail))
+    return Chain(tuple(entries), tuple(line + b"\n" for line in whole), previous, len(tail), tail)
 
 
 def _read_line(line: bytes, previous: str, number: int, where: str) -> tuple[Entry, str]:
@@ -416,6 +418,30 @@ def agree(chains: Mapping[str, Chain]) -> Chain:
             next_step="compare the copies by hand and remove the wrong one",
         )
     return longest
+
+
+def settle(chains: Mapping[str, Chain]) -> tuple[Chain, dict[str, bytes]]:
+    """Answers the chain that all copies agree on, and what is loose at the end of each copy.
+
+    Loose is half a line, and the end of a life that somebody has taken over from with a higher
+    epoch: the fence keeps that life from ever adding to it. If it held an intent, that may have
+    come about; what it did is seen by looking, as after any death.
+
+    Raises:
+        RecordWrong: two copies differ otherwise (a fork).
+    """
+    going_on = {
+        name: chain
+        for name, chain in chains.items()
+        if not any(is_superseded(chain, other) for other in chains.values())
+    }
+    chain = agree(going_on)
+    loose = {}
+    for name, one in chains.items():
+        rest = b"".join(one.lines[one.shared_with(chain) :]) + one.rest
+        if rest:
+            loose[name] = rest
+    return chain, loose
 
 
 def is_superseded(own: Chain, others: Chain) -> bool:

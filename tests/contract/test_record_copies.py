@@ -368,3 +368,32 @@ def test_a_copy_that_cannot_be_read_stops_whoever_looks_for_the_rollout_in_hand(
     (Path(place.state_dir) / "current").mkdir()
     with pytest.raises(RecordWrong, match="the copy of the record on lb1 cannot be used"):
         find(site, tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    "loose", [LINES[2][:-5], LINES[2] + LINES[3], b"half a line of another life"]
+)
+def test_what_was_judged_loose_is_cut_off_and_kept_aside(place: Place, loose: bytes) -> None:
+    """Half a line of a life that ended, or the end of one that was taken over."""
+    give(place, 0, upto=2)
+    known = file_of(place).read_bytes()
+    file_of(place).write_bytes(known + loose)
+    other = b"another third line\n"
+    words = {"size": len(known), "tail": LINES[1], "step": "x"}
+    refused = append_copy(place, BOB, [other], **words)  # type: ignore[arg-type] # as they are named
+    assert refused.outcome is Outcome.REFUSED
+    assert file_of(place).read_bytes() == known + loose
+    taken = append_copy(place, BOB, [other], **words, loose=loose)  # type: ignore[arg-type] # as they are named
+    assert taken.outcome is Outcome.DONE
+    assert file_of(place).read_bytes() == known + other
+    assert (Path(place.state_dir) / "r1.jsonl.loose.2").read_bytes() == loose
+
+
+def test_what_grew_since_it_was_judged_loose_is_not_cut_off(place: Place) -> None:
+    give(place, 0, upto=2)
+    known = file_of(place).read_bytes()
+    file_of(place).write_bytes(known + b"half and more")
+    words = {"size": len(known), "tail": LINES[1], "step": "x", "loose": b"half"}
+    reply = append_copy(place, BOB, [b"other\n"], **words)  # type: ignore[arg-type] # as they are named
+    assert reply.outcome is Outcome.REFUSED
+    assert file_of(place).read_bytes() == known + b"half and more"

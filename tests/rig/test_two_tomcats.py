@@ -257,7 +257,7 @@ def test_a_release_that_runs_already_touches_nothing(site: Site) -> None:
     ended = site.rig.run(now).must_be(0)
     said = [event["text"] for event in ended.events if event["event"] == "said"]
     assert "nothing to do" in said[-1]
-    assert f"{now} already" in said[-1]
+    assert f"{now} runs already on tomcat1, tomcat2" in said[-1]
     assert site.plan(now, "--detailed-exitcode").exit_code == 0
     assert site.all_there_is() == before
     site.must_run(now)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from rolling_deploy.errors import RecordWrong
 from rolling_deploy.rollout.journal import (
     GENESIS,
     Chain,
@@ -12,6 +15,8 @@ from rolling_deploy.rollout.journal import (
     Waiting,
     encode,
     is_superseded,
+    read_chain,
+    settle,
 )
 
 CLAIMED, WAITING = Claimed(1, ("app1",)), Waiting("drain")
@@ -58,3 +63,25 @@ def test_a_beginning_is_not_superseded() -> None:
     assert own.shared_with(whole) == whole.shared_with(own) == 1
     assert not is_superseded(whole, own)
     assert own.is_prefix_of(whole)
+
+
+def test_a_copy_that_was_taken_over_from_is_loose_and_the_others_agree() -> None:
+    """The load balancer that alone held the last intent was cut off; others went on without."""
+    cut_off = chain((1, CLAIMED), (1, WAITING))
+    others = chain((1, CLAIMED), (2, TAKEN), (2, WAITING))
+    agreed, loose = settle({"lb1": cut_off, "lb2": others, "lb3": chain((1, CLAIMED))})
+    assert agreed == others
+    assert loose == {"lb1": cut_off.lines[1]}
+
+
+def test_half_a_line_is_loose() -> None:
+    whole = chain((1, CLAIMED), (1, WAITING))
+    torn = read_chain(whole.lines[0] + b'{"half', "lb1")
+    agreed, loose = settle({"lb1": torn, "lb2": whole})
+    assert agreed == whole
+    assert loose == {"lb1": b'{"half'}
+
+
+def test_two_lives_of_one_epoch_stay_a_fork() -> None:
+    with pytest.raises(RecordWrong):
+        settle({"lb1": chain((1, CLAIMED), (1, WAITING)), "lb2": chain((1, CLAIMED), (1, CLAIMED))})

@@ -1,8 +1,10 @@
-# record_append DIR EPOCH HOLDER ROLLOUT SIZE TAIL_SHA NEW_SHA STEP < the lines to add
+# record_append DIR EPOCH HOLDER ROLLOUT SIZE TAIL_SHA NEW_SHA STEP LOOSE_SHA < the lines to add
 #
 # Adds lines to this load balancer's copy of the record, but only behind exactly the SIZE bytes
 # that the sender knows, the last line of which hashes to TAIL_SHA. What a lost acknowledgement
-# or a torn write left behind is recognised: it is the beginning of the very same lines.
+# or a torn write left behind is recognised: it is the beginning of the very same lines. What hashes
+# to LOOSE_SHA was read before and judged to be loose: half a line, or the end of a life that was
+# taken over; it is kept aside.
 trap '' HUP PIPE
 file=$1/$4.jsonl size=$5 tail_sha=$6 new_sha=$7
 take_in "$1" .append
@@ -21,7 +23,9 @@ if [ "$have" -gt "$size" ]; then
     more=$((have - size))
     tail -c "$more" "$file" > "$1/.extra"
     head -c "$more" "$new" > "$1/.begin"
-    if ! cmp -s "$1/.extra" "$1/.begin"; then
+    if [ -n "${9-}" ] && [ "$(digest_of "$1/.extra")" = "$9" ]; then
+        cp "$1/.extra" "$file.loose.$2" || fail "cannot keep what is cut off"
+    elif ! cmp -s "$1/.extra" "$1/.begin"; then
         rm -f "$1/.extra" "$1/.begin" "$new"
         refuse "differs: this copy of the record goes on otherwise"
     fi
