@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rolling_deploy.rollout.journal import Entry, Fact, Opened, Record
+from rolling_deploy.rollout.facts import Fact, Opened
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.move import Condition
 from rolling_deploy.rollout.observed import Check, Interest, Seen
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Result, Step
 
 

@@ -23,20 +23,13 @@ from rolling_deploy.ports import (
     Written,
 )
 from rolling_deploy.rollout.decide import decide, interest
+from rolling_deploy.rollout.facts import Closed, Ended, Fact, Halted, Intended, Opened
 from rolling_deploy.rollout.fold import advance, fold, step_key
 from rolling_deploy.rollout.forecast import ahead
-from rolling_deploy.rollout.journal import (
-    Closed,
-    Ended,
-    Entry,
-    Fact,
-    Halted,
-    Intended,
-    Opened,
-    Record,
-)
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.move import Act, Finish, Halt, Note, Wait
 from rolling_deploy.rollout.observed import Interest, Seen
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.safety import check
 from rolling_deploy.rollout.step import Outcome, Result, Step, machine_of
 from rolling_deploy.rollout.view import wanted_out

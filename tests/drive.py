@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
-from rolling_deploy.rollout.journal import Closed, Decided, Fact, Halted, Record
+from rolling_deploy.rollout.facts import Closed, Decided, Fact, Halted
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.runner import Runner
 from tests.fake_faults import Crash
 from tests.fake_life import Life

@@ -11,20 +11,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Closed,
     Decided,
     DeclaredOff,
     Ending,
-    Entry,
     Forced,
     Intended,
     Opened,
     Purpose,
     Redirected,
     Released,
-    read_chain,
 )
+from rolling_deploy.rollout.journal import Entry, read_chain
 from rolling_deploy.rollout.step import Activate, Goal
 from tests.fake_backend import artifact_of
 from tests.fake_load_balancer import ORIGINAL, PERSON, US, FakeFile, FakeLoadBalancer

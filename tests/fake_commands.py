@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rolling_deploy.ports import FenceToken
-from rolling_deploy.rollout.journal import Opened
+from rolling_deploy.rollout.facts import Opened
 from rolling_deploy.rollout.observed import Fence, Stamp
 from rolling_deploy.rollout.step import (
     Activate,

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.ports import Event, FenceToken
+from rolling_deploy.rollout.facts import Fact, Intended, Opened
 from rolling_deploy.rollout.fold import step_key
-from rolling_deploy.rollout.journal import (
-    Chain,
-    Entry,
-    Fact,
-    Intended,
-    Opened,
-    encode,
-    entries_after,
-)
+from rolling_deploy.rollout.journal import Chain, Entry, encode, entries_after
 from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     FORMAT,
     Before,
     Claimed,
     Ended,
-    Entry,
     Fact,
     Intended,
     Opened,
     Purpose,
-    Record,
 )
+from rolling_deploy.rollout.fleet import Policy
+from rolling_deploy.rollout.fold import fold
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.move import Move, Note
 from rolling_deploy.rollout.observed import (
     BackendSeen,
@@ -29,6 +28,7 @@ from rolling_deploy.rollout.observed import (
     Stamp,
     Unreachable,
 )
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Activate, Apply, Goal, Outcome, Result, Stage, Step
 
 START_MS = 1_000

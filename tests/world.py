@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 
 from rolling_deploy.errors import RecordWrong
 from rolling_deploy.ports import Event, FenceToken, Written
+from rolling_deploy.rollout.facts import FORMAT, Before, Opened, Purpose, TakenOver
 from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.journal import (
-    FORMAT,
-    Before,
-    Chain,
-    Opened,
-    Purpose,
-    TakenOver,
-    agree,
-    read_chain,
-)
+from rolling_deploy.rollout.journal import Chain, agree, read_chain
 from rolling_deploy.rollout.observed import (
     Check,
     Fence,

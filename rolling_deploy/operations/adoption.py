@@ -24,7 +24,7 @@ from rolling_deploy.operations.survey import (
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by
-from rolling_deploy.rollout.journal import Purpose
+from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.upstreams.merge import addresses_of
 from rolling_deploy.upstreams.render import Renderings, differences, freeze
 from rolling_deploy.upstreams.stamp import inspect

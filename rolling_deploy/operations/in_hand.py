@@ -10,8 +10,10 @@ from rolling_deploy.errors import RecordWrong
 from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
+from rolling_deploy.rollout.facts import Intended
 from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.journal import Chain, Intended, Record, is_superseded, settle
+from rolling_deploy.rollout.journal import Chain, is_superseded, settle
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.state.record_file import RecordFile
 
 HERE = "this machine"

@@ -24,23 +24,22 @@ from rolling_deploy.operations.site import Site, connect
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import FenceToken, Reporter, Said
 from rolling_deploy.remote.record_copies import LIMIT_MS, Heart, Holder, hold, let_go
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
-    Chain,
     Closed,
     DeclaredOff,
     Ending,
-    Entry,
     Fact,
     Halted,
     Met,
     Opened,
     Purpose,
-    Record,
     TakenOver,
 )
+from rolling_deploy.rollout.journal import Chain, Entry
 from rolling_deploy.rollout.move import Free
 from rolling_deploy.rollout.observed import BackendSeen, Seen, Unreachable
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.rollout.view import wanted_out
 from rolling_deploy.runner import Runner, Stop

@@ -15,7 +15,7 @@ from rolling_deploy.remote.health import probe
 from rolling_deploy.remote.opener import Opener, open_directly
 from rolling_deploy.remote.session_store import check_session_store
 from rolling_deploy.remote.warm_up import warm_up
-from rolling_deploy.rollout.journal import Opened
+from rolling_deploy.rollout.facts import Opened
 from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,

@@ -20,8 +20,8 @@ from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.nginx_facts import NginxFacts
+from rolling_deploy.rollout.facts import FORMAT, Before, Opened, Purpose
 from rolling_deploy.rollout.fleet import OnFailure
-from rolling_deploy.rollout.journal import FORMAT, Before, Opened, Purpose
 from rolling_deploy.rollout.observed import BackendSeen, Check, Verdict
 from rolling_deploy.rollout.view import ABSENT
 from rolling_deploy.settings import Inventory

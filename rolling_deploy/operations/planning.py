@@ -16,21 +16,21 @@ from rolling_deploy.operations.opening import (
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, file_differences, survey
 from rolling_deploy.report.plan import BackendRow, PlanView
-from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.forecast import Forecast, forecast
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Claimed,
     DeclaredOff,
     Ending,
-    Entry,
     Fact,
     Opened,
     Purpose,
-    Record,
     Released,
 )
+from rolling_deploy.rollout.fold import fold
+from rolling_deploy.rollout.forecast import Forecast, forecast
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.move import Act, Finish, Halt
 from rolling_deploy.rollout.observed import BackendSeen, Check, Unreachable, Verdict
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Apply
 from rolling_deploy.upstreams.render import Renderings, differences, freeze
 

@@ -11,15 +11,9 @@ from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Clock, FenceToken
 from rolling_deploy.remote.record_copies import Place, append_copy
 from rolling_deploy.remote.script import Reply
+from rolling_deploy.rollout.facts import Fact, Intended
 from rolling_deploy.rollout.fold import step_key
-from rolling_deploy.rollout.journal import (
-    Chain,
-    Entry,
-    Fact,
-    Intended,
-    encode,
-    entries_after,
-)
+from rolling_deploy.rollout.journal import Chain, Entry, encode, entries_after
 from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.state.record_file import RecordFile
 

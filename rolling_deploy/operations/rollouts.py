@@ -32,17 +32,9 @@ from rolling_deploy.operations.survey import Survey, survey, survey_balancers
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by, let_go
 from rolling_deploy.report.columns import counted
-from rolling_deploy.rollout.journal import (
-    Decided,
-    Direction,
-    Fact,
-    Met,
-    Opened,
-    Purpose,
-    Record,
-    Redirected,
-)
+from rolling_deploy.rollout.facts import Decided, Direction, Fact, Met, Opened, Purpose, Redirected
 from rolling_deploy.rollout.observed import Check, Verdict
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.view import wanted_out
 from rolling_deploy.settings import Inventory
 

@@ -13,7 +13,6 @@ from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.record_copies import EXPIRY_S
 from rolling_deploy.report.status import BackendStatus, BalancerRow, RolloutRow, StatusView
 from rolling_deploy.report.wording import backend_state
-from rolling_deploy.rollout.journal import Record
 from rolling_deploy.rollout.observed import (
     Check,
     Health,
@@ -21,6 +20,7 @@ from rolling_deploy.rollout.observed import (
     Unreachable,
     Verdict,
 )
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.settings import Inventory
 
 STATUS_HEALTH_MS = 3_000

@@ -13,7 +13,8 @@ from rich.text import Text
 from rolling_deploy.ports import Awaiting, Event, Written
 from rolling_deploy.report.plain import event_line
 from rolling_deploy.report.wording import backend_state, duration, step_text
-from rolling_deploy.rollout.journal import Ended, Halted, Record
+from rolling_deploy.rollout.facts import Ended, Halted
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Outcome, machine_of
 
 

@@ -10,7 +10,7 @@ from rolling_deploy.report.columns import columns, counted
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import duration, step_text
 from rolling_deploy.rollout.codec import to_plain
-from rolling_deploy.rollout.journal import Claimed
+from rolling_deploy.rollout.facts import Claimed
 from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Note, Wait
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.rollout.step import Activate, Apply, Goal, machine_of

@@ -8,7 +8,9 @@ from typing import Any
 from rolling_deploy.report.columns import columns
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import backend_state, closed_text, duration
-from rolling_deploy.rollout.journal import Ended, Entry, Forced, Intended, Proved, Record
+from rolling_deploy.rollout.facts import Ended, Forced, Intended, Proved
+from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Apply, Outcome, Unadopt
 
 

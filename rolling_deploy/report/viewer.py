@@ -18,8 +18,9 @@ from rolling_deploy.report.plain import (
     printable,
 )
 from rolling_deploy.report.summary import summary_lines, summary_object
-from rolling_deploy.rollout.journal import Entry, Record
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.observed import Verdict
+from rolling_deploy.rollout.record import Record
 
 
 class Closable(Reporter, Protocol):

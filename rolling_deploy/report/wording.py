@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from rolling_deploy.ports import Awaiting, Checked, Event, Said, Written
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Claimed,
     Closed,
     Decided,
     DeclaredOff,
     Ended,
     Ending,
-    Entry,
     Forced,
     GaveUp,
     Halted,
@@ -19,13 +18,14 @@ from rolling_deploy.rollout.journal import (
     Opened,
     Proved,
     Purpose,
-    Record,
     Redirected,
     Released,
     TakenOver,
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,

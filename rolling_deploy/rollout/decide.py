@@ -33,9 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure
-from rolling_deploy.rollout.fold import step_key
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     Closed,
@@ -48,11 +46,12 @@ from rolling_deploy.rollout.journal import (
     Halted,
     Proved,
     Purpose,
-    Record,
     Released,
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure
+from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.move import (
     Act,
     Condition,
@@ -72,6 +71,7 @@ from rolling_deploy.rollout.observed import (
     Unreachable,
     Verdict,
 )
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from rolling_deploy.errors import RecordWrong
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
-    Claim,
     Claimed,
     Closed,
     Decided,
     DeclaredOff,
     Direction,
     Ended,
-    Entry,
     Forced,
     GaveUp,
     Halted,
@@ -26,13 +24,14 @@ from rolling_deploy.rollout.journal import (
     Met,
     Opened,
     Proved,
-    Record,
     Redirected,
     Released,
     TakenOver,
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.record import Claim, Record
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,

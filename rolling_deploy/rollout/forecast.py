@@ -8,17 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rolling_deploy.rollout.decide import decide, interest
+from rolling_deploy.rollout.facts import Claimed, Direction, Ended, Fact, Intended, Released
 from rolling_deploy.rollout.fold import advance
-from rolling_deploy.rollout.journal import (
-    Claimed,
-    Direction,
-    Ended,
-    Entry,
-    Fact,
-    Intended,
-    Record,
-    Released,
-)
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.move import Act, Drained, Finish, Free, Halt, Move, Note, Ready, Wait
 from rolling_deploy.rollout.observed import (
     BackendSeen,
@@ -31,6 +23,7 @@ from rolling_deploy.rollout.observed import (
     Stamp,
     Unreachable,
 )
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.safety import check
 from rolling_deploy.rollout.step import (
     Activate,

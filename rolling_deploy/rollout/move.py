@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rolling_deploy.rollout.journal import Closed, Fact, Halted
+from rolling_deploy.rollout.facts import Closed, Fact, Halted
 from rolling_deploy.rollout.step import Step
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rolling_deploy.errors import InvariantBroken
+from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.rollout.fold import step_key
-from rolling_deploy.rollout.journal import Purpose, Record
 from rolling_deploy.rollout.observed import BackendSeen, LoadBalancerSeen, Seen
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Activate, Apply, Goal, Step, Unadopt, machine_of
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from rolling_deploy.rollout.facts import Direction, Purpose
 from rolling_deploy.rollout.fold import step_key
-from rolling_deploy.rollout.journal import (
-    Claim,
-    Direction,
-    Purpose,
-    Record,
-)
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     LoadBalancerSeen,
     Seen,
     Unreachable,
 )
+from rolling_deploy.rollout.record import Claim, Record
 from rolling_deploy.rollout.step import (
     Activate,
     Goal,

@@ -31,7 +31,8 @@ from rolling_deploy.remote.record_copies import (
     read_copies,
 )
 from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, text_of
-from rolling_deploy.rollout.journal import GENESIS, Claimed, Entry, Waiting, encode
+from rolling_deploy.rollout.facts import Claimed, Waiting
+from rolling_deploy.rollout.journal import GENESIS, Entry, encode
 from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
 from tests.sshd import wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolling_deploy.rollout.journal import Closed, Direction, Ending, Redirected
+from rolling_deploy.rollout.facts import Closed, Direction, Ending, Redirected
 from tests.drive import resume, run, settle
 from tests.fake_faults import Crash, Fault
 from tests.world import World, make_world, open_rollout

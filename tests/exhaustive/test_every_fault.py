@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from rolling_deploy.rollout.facts import Closed, Direction, Ending, Halted, Purpose, Redirected
 from rolling_deploy.rollout.fleet import OnFailure, Policy
-from rolling_deploy.rollout.journal import Closed, Direction, Ending, Halted, Purpose, Redirected
 from tests.drive import Journey, settle
 from tests.fake_faults import FITS, Fault
 from tests.world import World, make_world, open_rollout

@@ -7,8 +7,8 @@ from functools import partial
 
 from hypothesis import strategies as st
 
+from rolling_deploy.rollout.facts import Decided, Direction, Fact, Halted, Redirected
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
-from rolling_deploy.rollout.journal import Decided, Direction, Fact, Halted, Redirected
 from tests import fake_hands
 from tests.fake_faults import Fault
 from tests.world import World, make_world, open_rollout

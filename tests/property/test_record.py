@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rolling_deploy.rollout.decide import interest
+from rolling_deploy.rollout.facts import Claimed, Intended, Proved, Released
 from rolling_deploy.rollout.fold import advance, fold
 from rolling_deploy.rollout.forecast import forecast
-from rolling_deploy.rollout.journal import Claimed, Intended, Proved, Released, read_chain
+from rolling_deploy.rollout.journal import read_chain
 from rolling_deploy.rollout.move import Act, Finish, Halt, Note
 from rolling_deploy.rollout.step import Apply, Step, Unadopt
 from tests.drive import run, settle

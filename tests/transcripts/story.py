@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.ports import Written
+from rolling_deploy.rollout.facts import Decided, Direction, Fact, Redirected
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
-from rolling_deploy.rollout.journal import Decided, Direction, Fact, Redirected
 from tests import fake_hands
 from tests.drive import run
 from tests.fake_faults import Crash, Fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rolling_deploy.ports import Awaiting, Event, Written
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Claimed,
     Closed,
     Decided,
@@ -17,13 +17,13 @@ from rolling_deploy.rollout.journal import (
     Met,
     Opened,
     Proved,
-    Record,
     Redirected,
     Released,
     TakenOver,
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Apply, Outcome, Step, Unadopt, machine_of
 
 

@@ -10,19 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rolling_deploy.rollout.codec import NotReadable, from_plain, to_plain
-from rolling_deploy.rollout.journal import (
-    GENESIS,
-    Cause,
-    Closed,
-    Entry,
-    Fact,
-    Halted,
-    Intended,
-    Met,
-    Opened,
-    encode,
-    read_chain,
-)
+from rolling_deploy.rollout.facts import Cause, Closed, Fact, Halted, Intended, Met, Opened
+from rolling_deploy.rollout.journal import GENESIS, Entry, encode, read_chain
 from rolling_deploy.rollout.step import Activate, Goal, Stage
 
 TEXT = st.text(max_size=8)

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rolling_deploy.rollout.decide import decide, interest
-from rolling_deploy.rollout.fleet import DrainAtLimit, Policy
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     Closed,
@@ -24,6 +23,7 @@ from rolling_deploy.rollout.journal import (
     Redirected,
     Waiting,
 )
+from rolling_deploy.rollout.fleet import DrainAtLimit, Policy
 from rolling_deploy.rollout.move import Act, Drained, Finish, Free, Halt, Move, Note, Wait
 from rolling_deploy.rollout.observed import Check, Seen, Verdict
 from rolling_deploy.rollout.step import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
     Closed,
     Decided,
@@ -15,6 +14,7 @@ from rolling_deploy.rollout.journal import (
     Purpose,
     Redirected,
 )
+from rolling_deploy.rollout.fleet import Policy
 from tests import fake_hands
 from tests.drive import resume, run
 from tests.fake_faults import Crash, Fault

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rolling_deploy.rollout.decide import decide
-from rolling_deploy.rollout.fleet import OnFailure, Policy
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Before,
     Cause,
     Claimed,
@@ -25,6 +24,7 @@ from rolling_deploy.rollout.journal import (
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Ready, Wait
 from rolling_deploy.rollout.observed import Health
 from rolling_deploy.rollout.step import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolling_deploy.rollout.fleet import OnFailure, Policy
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
     Closed,
     Decided,
@@ -15,6 +14,7 @@ from rolling_deploy.rollout.journal import (
     Halted,
     Redirected,
 )
+from rolling_deploy.rollout.fleet import OnFailure, Policy
 from tests import fake_hands
 from tests.drive import resume, run, settle
 from tests.fake_faults import Crash, Fault

@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 
 from rolling_deploy.errors import RecordWrong
-from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.fold import advance, fold, step_key
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Before,
     Cause,
     Claimed,
     Decided,
     Direction,
     Ended,
-    Entry,
     Fact,
     Forced,
     GaveUp,
@@ -27,6 +24,9 @@ from rolling_deploy.rollout.journal import (
     TurnedBack,
     Waiting,
 )
+from rolling_deploy.rollout.fleet import Policy
+from rolling_deploy.rollout.fold import advance, fold, step_key
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rolling_deploy.rollout.decide import interest
+from rolling_deploy.rollout.facts import Closed, Direction, Ending, Proved, Purpose, Redirected
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.forecast import Forecast, forecast
-from rolling_deploy.rollout.journal import Closed, Direction, Ending, Proved, Purpose, Redirected
 from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Note
 from rolling_deploy.rollout.observed import BackendSeen, Unreachable
 from rolling_deploy.rollout.step import Activate, Apply, Continuity, Stage, Unadopt

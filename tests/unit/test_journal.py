@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 
 from rolling_deploy.errors import RecordWrong
+from rolling_deploy.rollout.facts import FORMAT, Cause, Fact, Halted, TakenOver, Waiting
 from rolling_deploy.rollout.journal import (
-    FORMAT,
     GENESIS,
-    Cause,
     Chain,
     Entry,
-    Fact,
-    Halted,
-    TakenOver,
-    Waiting,
     agree,
     encode,
     entries_after,

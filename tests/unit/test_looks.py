@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rolling_deploy.rollout.decide import interest
+from rolling_deploy.rollout.facts import Claimed, Closed, Ending, Proved, Released
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.forecast import ahead
-from rolling_deploy.rollout.journal import Claimed, Closed, Ending, Proved, Released
 from rolling_deploy.rollout.observed import Interest
 from rolling_deploy.rollout.step import Goal
 from tests.drive import run

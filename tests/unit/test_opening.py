@@ -14,8 +14,8 @@ from rolling_deploy.operations.opening import (
     surroundings_of,
 )
 from rolling_deploy.operations.site import Site
+from rolling_deploy.rollout.facts import Before
 from rolling_deploy.rollout.fleet import OnFailure, Policy
-from rolling_deploy.rollout.journal import Before
 from rolling_deploy.upstreams.layout import Layout
 from rolling_deploy.upstreams.merge import merge
 from rolling_deploy.upstreams.reading import read_layout

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.errors import RecordWrong, RolloutHeld
-from rolling_deploy.rollout.journal import GENESIS, Entry, TakenOver, encode
+from rolling_deploy.rollout.facts import TakenOver
+from rolling_deploy.rollout.journal import GENESIS, Entry, encode
 from rolling_deploy.state.record_file import RecordFile, default_state_dir
 from tests.values import opened
 

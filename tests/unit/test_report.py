@@ -22,15 +22,13 @@ from rolling_deploy.report.plan import BackendRow, PlanView, plan_lines, plan_ob
 from rolling_deploy.report.summary import summary_lines, summary_object
 from rolling_deploy.report.viewer import Viewer, viewer
 from rolling_deploy.report.wording import backend_state, closed_text, duration
-from rolling_deploy.rollout.fold import advance, fold
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     Closed,
     Decided,
     DeclaredOff,
     Ending,
-    Entry,
     Fact,
     Forced,
     GaveUp,
@@ -39,6 +37,8 @@ from rolling_deploy.rollout.journal import (
     Released,
     TakenOver,
 )
+from rolling_deploy.rollout.fold import advance, fold
+from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.rollout.step import Goal
 from tests.values import activated, opened, record

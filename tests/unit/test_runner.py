@@ -17,8 +17,8 @@ from rolling_deploy.errors import (
     RolloutHeld,
 )
 from rolling_deploy.ports import Awaiting, FenceToken, Written
+from rolling_deploy.rollout.facts import Closed, Ended, Ending, Fact, Intended, Opened
 from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.journal import Closed, Ended, Ending, Fact, Intended, Opened
 from rolling_deploy.rollout.observed import Check, Interest, Seen, Verdict
 from rolling_deploy.rollout.step import Activate, Outcome, Result, Stage, Step
 from rolling_deploy.runner import WAIT_SLICE_MS, Runner, Stop

@@ -9,8 +9,7 @@ import pytest
 
 from rolling_deploy.errors import InvariantBroken
 from rolling_deploy.rollout import safety
-from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.rollout.journal import (
+from rolling_deploy.rollout.facts import (
     Before,
     Cause,
     Claimed,
@@ -19,10 +18,11 @@ from rolling_deploy.rollout.journal import (
     GaveUp,
     Intended,
     Purpose,
-    Record,
     Released,
 )
+from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.observed import Seen
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,

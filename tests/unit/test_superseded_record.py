@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rolling_deploy.errors import RecordWrong
+from rolling_deploy.rollout.facts import Claimed, Fact, TakenOver, Waiting
 from rolling_deploy.rollout.journal import (
     GENESIS,
     Chain,
-    Claimed,
     Entry,
-    Fact,
-    TakenOver,
-    Waiting,
     encode,
     is_superseded,
     read_chain,
