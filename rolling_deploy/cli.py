@@ -139,7 +139,11 @@ def plan(  # noqa: PLR0913 # a command's options
         view = planning.plan(desk, release, acceptance)
     click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
     if view.refused:
-        raise PreflightRefused("checks stand in the way", next_step="mend what the plan names")
+        raise PreflightRefused(
+            "checks stand in the way",
+            where="; ".join(f"{c.subject}: {c.name}: {c.detail}" for c in view.refused),
+            next_step="mend what the plan names",
+        )
     if detailed_exitcode and view.has_changes:
         raise click.exceptions.Exit(EXIT_PLAN_HAS_CHANGES)
 
@@ -304,13 +308,17 @@ def status(*, inventory_path: Path, state_dir: Path | None, as_json: bool) -> No
     from rolling_deploy.state.record_file import default_state_dir
 
     view = told(_inventory(inventory_path), state_dir or default_state_dir())
-    go_on = "rolling-deploy resume" if view.rollout and view.rollout.next_step else ""
-    advice = _with_options(go_on or "rolling-deploy plan", inventory_path, state_dir)
+    advice = "rolling-deploy plan --release VERSION"
+    if view.rollout is not None:
+        advice = view.rollout.next_step or "wait for it; `rolling-deploy unlock` if it is dead"
+    advice = _with_options(advice, inventory_path, state_dir)
     click.echo(one_line(status_object(view)) if as_json else "\n".join(status_lines(view)))
     if view.problems:
         raise Degraded(
             "not all is well",
-            site="see the problems above",
+            where="; ".join(view.problems),
+            site=f"{sum(b.rotation == 'in' for b in view.backends)} of {len(view.backends)} "
+            "backends in rotation",
             next_step=advice,
         )
 
@@ -421,6 +429,7 @@ def _hear_signals(stop: Stop) -> None:
             raise Interrupted(
                 "ended before anything was begun",
                 signal_number=number,
+                where="this machine",
                 site="nothing was touched",
             )
 
@@ -434,7 +443,9 @@ def _confirm(view: Viewer, *, yes: bool) -> Callable[[str], bool]:
             return True
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageWrong(
-                f"a question needs a terminal: {question}", next_step="answer it with `--yes`"
+                f"a question needs a terminal: {question}",
+                where="standard input",
+                next_step="answer it with `--yes`",
             )
         view.pause()
         return click.confirm(question, default=False, err=True)

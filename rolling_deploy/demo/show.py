@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
-from pathlib import Path
 
 from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE, DemoFleet, FleetShape
 from rolling_deploy.demo.load import Load, LoadShape
@@ -38,10 +38,16 @@ def show(*, backends: int, load_balancers: int, keep: bool, keep_alive: bool, ou
         print("\n".join(summary.lines()))  # noqa: T201 # the demo's data
         if keep:
             _wait_for_a_person(fleet)
-    if summary.failed or summary.sessions_lost:
+    noticed = {
+        "requests failed": summary.failed,
+        "sessions lost": summary.sessions_lost,
+        "writes lost": summary.writes_lost,
+        "writes repeated": summary.writes_repeated,
+    }
+    if any(noticed.values()):
+        told = ", ".join(f"{count} {what}" for what, count in noticed.items() if count)
         raise InvariantBroken(
-            f"users noticed: {summary.failed} requests failed, {summary.sessions_lost} sessions "
-            "were lost",
+            f"users noticed: {told}",
             where="the demo's own load",
             site="the demo's fleet is gone; nothing else was touched",
             next_step="report this with what stands above",
@@ -72,7 +78,9 @@ def _roll_under_load(fleet: DemoFleet, view: Viewer, *, keep_alive: bool) -> Sum
             view.summary(ended.entries, ended.record)
             ended.raise_unless_done()
         threading.Event().wait(SETTLE_S)
-    except RollingDeployError:
+    except (RollingDeployError, KeyboardInterrupt) as error:
+        if isinstance(error, RollingDeployError):
+            view.failed(error)
         view.close()
         print("\n".join(load.stop().lines()))  # noqa: T201 # what the users saw all the same
         raise
@@ -82,8 +90,10 @@ def _roll_under_load(fleet: DemoFleet, view: Viewer, *, keep_alive: bool) -> Sum
 
 def _wait_for_a_person(fleet: DemoFleet) -> None:
     """Print what can be tried by hand, and keep the fleet until Ctrl-C."""
-    command = f"{Path(sys.argv[0]).name} %s -i {fleet.inventory_path}"
-    _say("\nthe fleet stays up until Ctrl-C; try, in another terminal:")
+    program = f"{shlex.quote(sys.executable)} -m rolling_deploy"
+    _say(f"\nthe fleet stays up until Ctrl-C; its inventory is {fleet.inventory_path}")
+    _say("try, in another terminal:")
+    command = f"{program} %s -i {shlex.quote(str(fleet.inventory_path))}"
     for words in (f"plan --release {FIRST_RELEASE}", f"run --release {FIRST_RELEASE}", "status"):
         _say(f"  {command % words}")
     try:

@@ -97,7 +97,7 @@ def unadopt(desk: Desk, *, load_pending: bool = False) -> Run | None:
         if out:
             raise PreflightRefused(
                 f"{', '.join(out)} is out of rotation by a rollout; the original would put it back",
-                next_step="bring it back with `rolling-deploy run` first",
+                next_step="bring it back with `rolling-deploy run --release VERSION` first",
             )
         opened = opened_from(site, found, purpose=Purpose.UNADOPT, reason=desk.reason)
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in originals.items()}

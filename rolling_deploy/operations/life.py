@@ -176,7 +176,7 @@ def record_of(hand: InHand) -> Record:
         UsageWrong: there is none.
     """
     if hand.record is None:
-        raise UsageWrong("there is no rollout", next_step="rolling-deploy run")
+        raise UsageWrong("there is no rollout", next_step="rolling-deploy run --release VERSION")
     return hand.record
 
 
@@ -296,8 +296,8 @@ def _prune(desk: Desk, site: Site, record: Record, token: FenceToken) -> None:
     opened = record.opened
     if opened.purpose is not Purpose.DEPLOY or record.closed is None:
         return
-    if record.closed.ending not in (Ending.DONE, Ending.ABORTED):
-        return
+    if record.closed.ending is not Ending.DONE:
+        return  # what the last completed rollout left could still be gone back to
     calls = {}
     for name in sorted(record.changed & set(site.strategies)):
         before = opened.before[name].artifact

@@ -90,7 +90,9 @@ def preflight(desk: Desk, site: Site, release: str, acceptance: Acceptance) -> O
         desk.reporter.event(Checked(now_ms(), check))
     refuse(checks)
     if opened is None:
-        raise PreflightRefused("the fleet could not be surveyed", next_step="rolling-deploy plan")
+        raise PreflightRefused(
+            "the fleet could not be surveyed", next_step="rolling-deploy plan --release VERSION"
+        )
     return opened
 
 
@@ -121,7 +123,7 @@ def refuse(checks: Sequence[Check]) -> None:
         raise PreflightRefused(
             counted(len(refused), "check stands in the way", "checks stand in the way"),
             where=reasons,
-            next_step="`rolling-deploy plan` shows every check",
+            next_step="`rolling-deploy plan --release VERSION` shows every check",
         )
 
 
@@ -377,9 +379,7 @@ def unlock(desk: Desk) -> str:
             raise UsageWrong("nobody holds the rollout", next_step="rolling-deploy status")
         left = _left_undone(hand)
         alive = " and is ALIVE (its heart beats)" if hand.holder else ""
-        question = (
-            f"{holder.who} on {holder.machine} holds {holder.rollout}{alive}; {left}. unlock?"
-        )
+        question = f"{holder.describe()}{alive}; {left}. unlock?"
         if not desk.confirm(question):
             return "left as it is"
         problems = [r.detail for r in let_go(site.places, "", force=True).values() if r.detail]

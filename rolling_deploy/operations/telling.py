@@ -158,10 +158,10 @@ def _rollout(hand: InHand | None, problems: list[str]) -> RolloutRow | None:
     next_step = "" if hand.holder else "rolling-deploy resume"
     holder = ""
     if hand.holder:
-        holder = f"{hand.holder.who} on {hand.holder.machine} {hand.holder.job}".rstrip()
+        holder = hand.holder.describe()
     elif hand.dead_holder:
         dead = hand.dead_holder
-        holder = f"{dead.who} on {dead.machine}, silent for more than {EXPIRY_S} s"
+        holder = f"{dead.describe()}; silent for more than {EXPIRY_S} s"
     problems.append(
         f"rollout {opened.rollout} is under way"
         if hand.holder

@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from rolling_deploy.errors import RecordWrong, RolloutHeld
@@ -42,6 +43,16 @@ class Holder:
     since_ms: int
     rollout: str
     reason: str
+
+    def describe(self) -> str:
+        """Answers who holds what, since when, from where and why."""
+        since = datetime.fromtimestamp(self.since_ms / 1000, tz=UTC)
+        job = f", job {self.job}" if self.job else ""
+        why = f", because {self.reason}" if self.reason else ""
+        return (
+            f"{self.who} on {self.machine} holds rollout {self.rollout} since "
+            f"{since:%Y-%m-%d %H:%M:%S} UTC{job}{why}"
+        )
 
     def to_json(self) -> bytes:
         """Answers the holder as it is kept on the load balancer."""
@@ -221,10 +232,9 @@ def held_by(where: str, holder: Holder | None, step: str) -> RolloutHeld:
             site="whoever holds it answers for the site; this run changed nothing",
             next_step="rolling-deploy status",
         )
-    job = f", job {holder.job}" if holder.job else ""
     doing = f", now at: {step}" if step else ""
     return RolloutHeld(
-        f"{holder.who} on {holder.machine} holds rollout {holder.rollout}{job}{doing}",
+        f"{holder.describe()}{doing}",
         where=where,
         site="whoever holds it answers for the site; this run changed nothing",
         next_step="wait for it, or look with `rolling-deploy status`; a dead holder expires "

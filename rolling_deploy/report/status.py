@@ -79,7 +79,7 @@ def status_lines(status: StatusView) -> list[str]:
 def _rollout_lines(rollout: RolloutRow) -> list[str]:
     lines = [f"rollout {rollout.rollout} to {rollout.release}: {printable(rollout.state)}"]
     if rollout.holder:
-        lines.append(f"  held by {printable(rollout.holder)}")
+        lines.append(f"  {printable(rollout.holder)}")
     if rollout.step:
         lines.append(f"  last step begun: {printable(rollout.step)}")
     if rollout.next_step:

@@ -10,7 +10,7 @@ import pytest
 from rolling_deploy.demo.fleet import DemoFleet, FleetShape
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.errors import PreflightRefused
-from tests.rig_tools import Rig
+from tests.rig_tools import Rig, wait_until
 
 TWO_AND_TWO = FleetShape(backends=2, load_balancers=2, start_delay_ms=100)
 
@@ -33,11 +33,23 @@ class Stand:
             self.count += 1
             self.fleet = DemoFleet(self.directory / f"fleet{self.count}", self.servers, self.shape)
             self.fleet.start()
-            self.rig = Rig(self.fleet, self.fleet.directory / "states")
-            self.rig.do("adopt", "--yes").must_be(0)
+            self.rig = Rig(self.fleet, self.fleet.directory / "states", is_well=False)
+            wait_until(self._is_adopted, "nobody else's nginx is in the way")
         self.rig.environment.clear()
         self.rig.is_well = False
         return self.rig
+
+    def _is_adopted(self) -> bool:
+        """Adopt; False while another test's nginx has just lost its master on this machine.
+
+        All machines of a fleet are this one, and share its processes with whatever else runs.
+        """
+        assert self.rig is not None
+        ended = self.rig.do("adopt", "--yes")
+        if ended.exit_code == 8 and "workers without a master" in ended.message.where:
+            return False
+        ended.must_be(0)
+        return True
 
     def stop(self) -> None:
         """End the fleet, if there is one."""

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(900)
 
 THREE_AND_TWO = FleetShape(backends=3, load_balancers=2)
 FORTY_AND_SIXTEEN = LoadShape(
-    fast=40, slow=16, uploads=4, think_ms=220, slow_ms=(1_500, 2_500), upload_s=6.0
+    fast=40, slow=16, uploads=4, think_ms=120, slow_ms=(1_500, 2_500), upload_s=6.0
 )
 """A look at a load balancer takes parts of a second, so every one meets uploads under way."""
 MANY = 10_000
