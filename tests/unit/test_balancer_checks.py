@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.rollout.observed import Verdict
-from tests.survey_fixture import FILE, UPSTREAM, details, dump_of, inventory_in, surveyed
+from tests.survey_fixture import FILE, INVENTORY, UPSTREAM, details, dump_of, inventory_in, surveyed
 
 USED = "server { location / { proxy_pass http://tomcat; } }"
 
@@ -125,3 +125,20 @@ def test_what_the_file_has_beyond_the_inventory_is_said(tmp_path: Path) -> None:
     assert [line.verdict for line in told] == [Verdict.WARNING, Verdict.WARNING]
     assert "admin has 127.0.0.1:8081 of app2" in told[0].detail
     assert "the file has an upstream admin" in told[1].detail
+
+
+def test_a_way_that_a_person_acknowledged_is_a_warning_and_any_other_stays_refused(
+    tmp_path: Path,
+) -> None:
+    site = """
+        server { location /a { proxy_pass http://127.0.0.1:8080; } }
+        server { location /b { proxy_pass http://127.0.0.1:8081; } }
+    """
+    accepting = f'{INVENTORY}nginx: {{acknowledged_routes: ["127.0.0.1:8080"]}}\n'
+    _, before = surveyed(inventory_in(tmp_path), UPSTREAM, with_site(site))
+    assert list(details(before, "other ways").values()) == ["refused", "refused"]
+    _, lines = surveyed(inventory_in(tmp_path, accepting), UPSTREAM, with_site(site))
+    told = {verdict: detail for detail, verdict in details(lines, "other ways").items()}
+    assert set(told) == {"warning", "refused"}
+    assert told["warning"].endswith("reaches 127.0.0.1:8080 (acknowledged)")
+    assert told["refused"].endswith("reaches 127.0.0.1:8081; acknowledge it or remove it")
