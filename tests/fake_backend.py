@@ -12,6 +12,11 @@ def artifact_of(version: str) -> str:
     return f"{version}.war"
 
 
+def version_of(artifact: str) -> str:
+    """Answers the version that an artifact serves."""
+    return artifact.removesuffix(".war")
+
+
 @dataclass
 class FakeBackend:
     """God's-eye truth about one backend.
@@ -52,9 +57,14 @@ class FakeBackend:
         """The process is gone."""
         self.version = None
 
-    def swap(self, version: str) -> None:
-        """The artifact of this version lies in place; the process is not new."""
-        self.artifact = artifact_of(version)
+    def secure(self) -> None:
+        """What is deployed lies ready to be gone back to, where that is possible at all."""
+        if self.is_secured and self.artifact:
+            self.staged.add(self.artifact)
+
+    def swap(self, artifact: str) -> None:
+        """The artifact lies in place; the process is not new."""
+        self.artifact = artifact
         self.is_restarted_since_swap = False
 
     def start(self, version: str, now_ms: int) -> None:

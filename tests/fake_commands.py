@@ -20,7 +20,7 @@ from rolling_deploy.rollout.step import (
     WarmUp,
     machine_of,
 )
-from tests.fake_backend import FakeBackend, artifact_of
+from tests.fake_backend import FakeBackend, version_of
 from tests.fake_faults import Fault
 from tests.fake_load_balancer import US, FakeFile, FakeLoadBalancer, body_of
 
@@ -50,7 +50,7 @@ def run_command(
     if fault is Fault.REFUSED:
         return Result(Outcome.REFUSED, "the guard said no")
     if fault is Fault.FAILED:
-        if isinstance(step, Activate):
+        if isinstance(step, Activate) and not _instead(world, step, opened):
             _stop(world, world.backends[name], step)
         return Result(Outcome.FAILED, "exit 1")
     if fault in (Fault.LATER, Fault.CRASH_LATER):
@@ -74,8 +74,8 @@ def _goes_on(
     world: World, machine: FakeBackend | FakeLoadBalancer, step: Step, opened: Opened
 ) -> Result:
     if isinstance(step, Activate):
-        refused = _stop(world, world.backends[step.backend], step)
-        if refused:
+        is_over = _instead(world, step, opened) or _stop(world, world.backends[step.backend], step)
+        if is_over:
             return LOST
     machine.busy_until_ms = world.now_ms + GOES_ON_MS
     is_stopped = isinstance(step, Activate)
@@ -91,7 +91,9 @@ def _do(
     match step:
         case Stage():
             if not is_half:
-                world.backends[step.backend].staged.add(opened.artifacts[step.backend])
+                fake = world.backends[step.backend]
+                fake.secure()
+                fake.staged.add(opened.artifacts[step.backend])
             return DONE
         case Apply():
             return _apply(world, step, opened, is_half=is_half)
@@ -159,20 +161,39 @@ def _stop(world: World, fake: FakeBackend, step: Activate) -> str:
     return ""
 
 
+def _artifact(step: Activate, opened: Opened) -> str | None:
+    if step.goal is Goal.RELEASE:
+        return opened.artifacts[step.backend]
+    return opened.before[step.backend].artifact
+
+
+def _instead(world: World, step: Activate, opened: Opened) -> Result | None:
+    """Answers how the command ends before it would stop anything, or None when it goes on."""
+    fake = world.backends[step.backend]
+    artifact = _artifact(step, opened)
+    if artifact is None:
+        return Result(Outcome.REFUSED, "nothing to go back to")
+    if fake.artifact == artifact and fake.version and fake.is_restarted_since_swap:
+        return DONE
+    if artifact not in {fake.artifact, *fake.staged}:
+        return Result(Outcome.REFUSED, "the artifact is not on the machine")
+    return None
+
+
 def _activate(
     world: World, step: Activate, opened: Opened, *, is_half: bool, is_stopped: bool
 ) -> Result:
     fake = world.backends[step.backend]
-    before = opened.before[step.backend]
-    version = (
-        opened.release if step.goal is Goal.RELEASE else (before.artifact or "")[: -len(".war")]
-    )
-    if step.goal is Goal.RELEASE and artifact_of(version) not in fake.staged:
-        return Result(Outcome.FAILED, "the artifact is not staged")
-    refused = "" if is_stopped else _stop(world, fake, step)
-    if refused:
-        return Result(Outcome.REFUSED, refused)
-    fake.swap(version)
+    if not is_stopped:
+        instead = _instead(world, step, opened)
+        if instead:
+            return instead
+        refused = _stop(world, fake, step)
+        if refused:
+            return Result(Outcome.REFUSED, refused)
+    artifact = _artifact(step, opened) or ""
+    fake.secure()
+    fake.swap(artifact)
     if not is_half:
-        fake.start(version, world.now_ms)
+        fake.start(version_of(artifact), world.now_ms)
     return DONE

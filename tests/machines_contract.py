@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -93,8 +93,8 @@ class Contract(ABC):
         assert file is not None
         return file
 
-    def apply(self, out: Set[str]) -> Apply:
-        """Answers the step that takes these out, over the file that is there now."""
+    def apply(self, *out: str) -> Apply:
+        """Answers the step that takes just these out, over the file that is there now."""
         claim = next(self.claims)
         generation = f"{self.opened.rollout}.{claim}.{self.epoch}"
         return Apply(BALANCER, frozenset(out), claim, generation, self.file().digest)
@@ -106,7 +106,7 @@ class Contract(ABC):
 
     def take_out(self, backend: str = BACKEND) -> None:
         """Take a backend out and wait until no worker may send to it."""
-        self.must(self.apply({backend}))
+        self.must(self.apply(backend))
         self.drained()
 
     @abstractmethod
@@ -185,7 +185,7 @@ class RealContract(Contract):
     def is_as_it_was(self) -> bool:
         """Answers whether another test may have this fleet; puts everybody in before."""
         if self.file().down:
-            self.must(self.apply(set()))
+            self.must(self.apply())
         self.drained()
         names = {BACKEND, OTHER}
         return all(

@@ -37,6 +37,8 @@ from rolling_deploy.rollout.step import (
     Step,
     Unadopt,
     WarmUp,
+    is_on_load_balancer,
+    machine_of,
 )
 from rolling_deploy.settings import BackendSettings
 from rolling_deploy.upstreams.render import Frozen, Renderings
@@ -211,6 +213,8 @@ class FleetMachines:
 
     def perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
         """See `ports.Machines`."""
+        if is_on_load_balancer(step) and machine_of(step) not in self.site.nginx:
+            return Result(Outcome.UNKNOWN, "not connected to it in this run")
         try:
             return self._perform(step, opened, token)
         except RollingDeployError as error:

@@ -20,7 +20,7 @@ __all__ = ["rig"]
 
 stand = stand_fixture(FleetShape(backends=2, load_balancers=1, start_delay_ms=0))
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 SOON = ("on_failure: halt", "on_failure: halt\n  ready_limit_s: 3")
 CANARY = b"rolling-deploy:canary:"

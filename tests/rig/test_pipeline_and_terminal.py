@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -48,16 +47,12 @@ def environment(**more: str) -> dict[str, str]:
 # In a pipeline.
 
 
-def strings_in(value: Any) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case Mapping():
-            for each in value.values():
-                yield from strings_in(each)
-        case list():
-            for each in value:
-                yield from strings_in(each)
+def strings_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from strings_in(each)
 
 
 def commands_of_the_docs() -> dict[str, str]:
