@@ -118,11 +118,11 @@ def github_reporter(stream: TextIO) -> MarkedReporter:
         stream,
         begin=lambda title, _: f"::group::{title}",
         finish=lambda _, __: "::endgroup::",
-        alarm=lambda text: f"::error title=rolling-deploy::{_github_value(text)}",
+        alarm=lambda text: f"::error title=rolling-deploy::{github_value(text)}",
     )
 
 
-def _github_value(text: str) -> str:
+def github_value(text: str) -> str:
     """GitHub's own escapes for the value of a workflow command."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 

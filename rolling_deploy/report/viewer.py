@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rolling_deploy.errors import InputWrong, RollingDeployError
-from rolling_deploy.ports import Checked, Event, Reporter, Said
+from rolling_deploy.ports import Checked, Event, Reporter, Said, Written
 from rolling_deploy.report.json_lines import JsonReporter, one_line
 from rolling_deploy.report.plain import (
     PlainReporter,
     at_of,
     github_reporter,
+    github_value,
     gitlab_reporter,
     printable,
 )
 from rolling_deploy.report.summary import summary_lines, summary_object
+from rolling_deploy.rollout.facts import Halted
 from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.observed import Verdict
 from rolling_deploy.rollout.record import Record
@@ -38,6 +40,7 @@ class Viewer:
         self._view = view
         self._checks_ok = 0
         self._is_deaf = False
+        self._has_alarmed = False
 
     def event(self, event: Event) -> None:
         """Show that something happened. Checks that are fine are counted, `plan` shows them."""
@@ -52,6 +55,7 @@ class Viewer:
 
     def _show(self, event: Event) -> None:
         """A reader that has gone (a closed pipe, a full disk) must not end a rollout."""
+        self._has_alarmed |= isinstance(event, Written) and isinstance(event.entry.fact, Halted)
         if self._is_deaf:
             return
         try:
@@ -101,9 +105,9 @@ class Viewer:
             }
             sys.stdout.write(one_line(fault) + "\n")
             sys.stdout.flush()
-        elif self.kind == "github":
+        elif self.kind == "github" and not self._has_alarmed:
             text = printable(f"{error.what} ({error.where})" if error.where else error.what)
-            sys.stderr.write(f"::error title=rolling-deploy::{text}\n")
+            sys.stderr.write(f"::error title=rolling-deploy::{github_value(text)}\n")
 
 
 def viewer(output: str) -> Viewer:
