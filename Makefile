@@ -24,7 +24,7 @@ demo: $(READY) ## bring up a whole fleet on this machine and roll a new version 
 	$(BIN)/rolling-deploy demo $(DEMO)
 
 test: $(READY) ## all test tiers in their short form
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --randomly-dont-reorganize $(TESTS)
 
 lint: $(READY) ## mypy strict, ruff, the layers
 	$(BIN)/ruff check

@@ -73,6 +73,8 @@ class FleetMachines:
 
     site: Site
     canary: bool = True
+    _cut_off: frozenset[str] = frozenset()
+    """Load balancers that the last look did not reach."""
     _renderings: dict[str, Renderings] = field(default_factory=dict)
 
     def look(self, interest: Interest) -> Seen:
@@ -95,6 +97,8 @@ class FleetMachines:
                 backends[name] = value  # type: ignore[assignment] # by its key
             else:
                 store = value  # type: ignore[assignment] # by its key
+        lost = {name for name, seen in balancers.items() if isinstance(seen, Unreachable)}
+        self._cut_off = frozenset(lost)
         return Seen(now_ms(), balancers, backends, store)
 
     def look_at_balancer(self, name: str) -> LoadBalancerSeen | Unreachable:
@@ -169,9 +173,11 @@ class FleetMachines:
     def _sources(self, backend: BackendSettings) -> Mapping[str, Opener]:
         if backend.health.asked_from == "operator":
             return {"operator": open_directly}
+        # One that is cut off cannot ask; the others can, and it is put back there only later.
+        asking = [name for name in self.site.nginx if name not in self._cut_off]
         return {
             name: self.site.connections[self.site.inventory.load_balancers[name].host].open_stream
-            for name in self.site.nginx
+            for name in asking or self.site.nginx
         }
 
     def check_store(self) -> tuple[Check, ...]:
