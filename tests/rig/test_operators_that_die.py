@@ -66,7 +66,8 @@ def test_an_interrupted_rollout_says_what_is_in_doubt_and_is_resumable_at_once(
         ended = first.at(MOMENTS[moment], interrupt).end().must_be(128 + number)
         assert time.monotonic() - told[0] < STOP_LIMIT_S
         assert f"ended by signal {number.value}" in ended.message.what
-        assert "app1 is out of rotation, the others serve" in ended.message.site
+        # Which wave it was depends on whether the first one had anything to wait for.
+        assert "is out of rotation, the others serve" in ended.message.site
         again = f"rolling-deploy resume -i {rig.fleet.inventory_path}"
         assert ended.message.next.startswith(again)
         if moment == "activating" and not ended.has(fact("ended")):
