@@ -179,7 +179,10 @@ def test_who_holds_it_is_told_to_the_next(place: Place) -> None:
     assert hold({"lb1": place}, ANN, holder()) == {}
     give(place, 0)
     assert hold({"lb1": place}, ANN, holder()) == {}
-    with pytest.raises(RolloutHeld, match="ann on laptop holds rollout r1, now at: draining"):
+    with pytest.raises(
+        RolloutHeld,
+        match="ann on laptop holds rollout r1 since 1970-01-01 00:00:00 UTC, now at: draining",
+    ):
         hold({"lb1": place}, BOB, holder("bob"))
     copy = held_copy(place)
     assert (copy.holder, copy.step, copy.is_held) == (holder(), "draining", True)
