@@ -30,7 +30,8 @@ from rolling_deploy.errors import (
 )
 
 if TYPE_CHECKING:
-    from rolling_deploy.operations.life import Desk, Run
+    from rolling_deploy.operations.desk import Desk
+    from rolling_deploy.operations.life import Run
     from rolling_deploy.operations.site import Site
     from rolling_deploy.report import Viewer
     from rolling_deploy.runner import Stop
@@ -383,7 +384,7 @@ def _desk(  # what every operation needs
     output: str = "auto",
 ) -> Iterator[Desk]:
     """Everything an operation needs, with signals heard and the view closed at the end."""
-    from rolling_deploy.operations.life import Desk
+    from rolling_deploy.operations.desk import Desk
     from rolling_deploy.report import viewer
     from rolling_deploy.runner import Stop
     from rolling_deploy.state.record_file import default_state_dir

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Protocol
 
 from rolling_deploy.rollout.facts import Fact, Opened
-from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.journal import Chain, Entry
 from rolling_deploy.rollout.move import Condition
 from rolling_deploy.rollout.observed import Check, Interest, Seen
 from rolling_deploy.rollout.record import Record
@@ -100,6 +101,52 @@ class Journal(Protocol):
             RolloutHalted: no load balancer could be given the record; nothing may be acted on.
             RecordWrong: the copies differ, or this disk cannot hold the record.
         """
+
+
+class LocalRecord(Protocol):
+    """One rollout's record on this disk, held by one process at a time."""
+
+    @property
+    def path(self) -> PurePath:
+        """Where it is kept, for a person."""
+
+    def read(self) -> Chain:
+        """Answers the chain in it; an empty one when there is none.
+
+        Raises:
+            RecordWrong: it cannot be read, or was changed after it was written.
+        """
+
+    def hold(self) -> None:
+        """Take it for this process until it ends; once it is held, nothing more.
+
+        Raises:
+            RolloutHeld: another process on this machine has it.
+            RecordWrong: it cannot be created.
+        """
+
+    def is_held_elsewhere(self) -> bool:
+        """Answers whether a living process on this machine holds it."""
+
+    def put(self, lines: Sequence[bytes], at: int) -> None:
+        """Write lines at byte `at`, the end of what is valid, and sync them to the disk.
+
+        Raises:
+            RecordWrong: the disk did not take them.
+        """
+
+    def close(self) -> None:
+        """Give it up."""
+
+
+class Records(Protocol):
+    """The records of one application on this disk."""
+
+    def file(self, rollout: str) -> LocalRecord:
+        """Answers one rollout's record, which need not be there."""
+
+    def newest(self) -> str:
+        """Answers the rollout that was opened last on this disk; empty when there is none."""
 
 
 class Clock(Protocol):

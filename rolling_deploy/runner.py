@@ -71,7 +71,10 @@ class Stop:
         return self._set.is_set()
 
 
-def in_thread(work: Callable[[], None], name: str) -> None:
+Work = Callable[[], None]
+
+
+def in_thread(work: Work, name: str) -> None:
     """Do the work on a thread of its own."""
     threading.Thread(target=work, daemon=True, name=name).start()
 
@@ -87,7 +90,7 @@ class Runner:
     token: FenceToken
     stop: Stop = field(default_factory=Stop)
     last_seen: Seen | None = field(default=None, init=False)
-    spawn: Callable[[Callable[[], None], str], None] = in_thread
+    spawn: Callable[[Work, str], None] = in_thread
     """How slow work is started. Doing it in place instead makes every run repeatable."""
 
     def open(self, facts: Sequence[Fact]) -> None:

@@ -14,7 +14,7 @@ from rolling_deploy.errors import Interrupted, InvariantBroken, RollingDeployErr
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.operations import adoption, rollouts
 from rolling_deploy.operations.balancer_checks import Acceptance
-from rolling_deploy.operations.life import Desk
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.report import Viewer, viewer
 from rolling_deploy.runner import Stop
 

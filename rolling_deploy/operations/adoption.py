@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from rolling_deploy.errors import MachineUnreachable, PreflightRefused, UsageWrong
 from rolling_deploy.operations.balancer_checks import Acceptance
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
-from rolling_deploy.operations.life import Desk, Run, begin, go_on
+from rolling_deploy.operations.life import Run, begin, go_on
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.opening import check_renderings, opened_from, with_originals
 from rolling_deploy.operations.rollouts import refuse
@@ -152,7 +153,7 @@ def _originals(site: Site) -> dict[str, bytes]:
 
 
 def _free_hand(desk: Desk, site: Site, purpose: Purpose) -> InHand:
-    hand = find(site, desk.state_dir)
+    hand = find(site, desk.records, desk.footing.host())
     if hand.holder is not None:
         raise held_by("the load balancers", hand.holder, hand.step)
     record = hand.record

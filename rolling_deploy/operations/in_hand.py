@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rolling_deploy.errors import RecordWrong
-from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site
+from rolling_deploy.ports import Records
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
 from rolling_deploy.rollout.facts import Intended
 from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.journal import Chain, is_superseded, settle
 from rolling_deploy.rollout.record import Record
-from rolling_deploy.state.record_file import RecordFile
 
 HERE = "this machine"
 
@@ -55,8 +53,11 @@ class InHand:
         return self.record is not None and self.record.closed is None
 
 
-def find(site: Site, state_dir: Path) -> InHand:
+def find(site: Site, records: Records, here: str) -> InHand:
     """Ask every load balancer and this disk.
+
+    Args:
+        here: this machine's name, as the lock has it.
 
     Raises:
         RecordWrong: a copy cannot be read, or two copies differ.
@@ -65,9 +66,8 @@ def find(site: Site, state_dir: Path) -> InHand:
     for name, copy in copies.items():
         _require_readable(name, copy)
     ids = {copy.current for copy in copies.values() if copy.current}
-    application = site.inventory.application
-    ids |= _local_ids(state_dir, application, but=ids)
-    chains = {rollout: _chain_of(site, state_dir, rollout, copies) for rollout in sorted(ids)}
+    ids |= _local_ids(records, but=ids)
+    chains = {rollout: _chain_of(site, records, rollout, copies) for rollout in sorted(ids)}
     chosen = _newest(chains)
     living, expired, step = _holder(copies)
     services, _ = read_copies(site.service_places)
@@ -77,7 +77,9 @@ def find(site: Site, state_dir: Path) -> InHand:
     found = chains[chosen]
     record = fold(found.chain.entries)
     dead = ""
-    if living is not None and _has_ended(living, state_dir, record, is_ours=found.is_last_here):
+    if living is not None and _has_ended(
+        living, records, record, here=here if found.is_last_here else ""
+    ):
         dead, expired = record.holder, None if record.halted else living
         living = None
     return InHand(
@@ -130,7 +132,7 @@ class _Found:
         return self.is_local and self.own.entries[-1].holder == self.chain.entries[-1].holder
 
 
-def _has_ended(holder: Holder, state_dir: Path, record: Record, *, is_ours: bool) -> bool:
+def _has_ended(holder: Holder, records: Records, record: Record, *, here: str) -> bool:
     """Whether the last life is over though its lock is fresh on some load balancer.
 
     A halt is the last thing a life does; a load balancer that was cut off then keeps its lock.
@@ -143,21 +145,18 @@ def _has_ended(holder: Holder, state_dir: Path, record: Record, *, is_ours: bool
         return False
     if record.halted is not None:
         return True
-    if not is_ours or holder.machine != machine():
+    if holder.machine != here:
         return False
-    return not RecordFile(state_dir, opened.application, opened.rollout).is_held_elsewhere()
+    return not records.file(opened.rollout).is_held_elsewhere()
 
 
-def _local_ids(state_dir: Path, application: str, *, but: set[str]) -> set[str]:
+def _local_ids(records: Records, *, but: set[str]) -> set[str]:
     """The newest local record, for when the load balancers have lost theirs."""
-    folder = state_dir / application
-    if but or not folder.is_dir():
-        return set()
-    names = sorted(path.stem for path in folder.glob("r-*.jsonl"))
-    return set(names[-1:])
+    newest = "" if but else records.newest()
+    return {newest} if newest else set()
 
 
-def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Copy]) -> _Found:
+def _chain_of(site: Site, records: Records, rollout: str, first: Mapping[str, Copy]) -> _Found:
     """The chain that everybody who has this rollout agrees on, and how much of it each has."""
     missing = {n: p for n, p in site.places.items() if n in first and first[n].current != rollout}
     others, _ = read_copies(missing, rollout) if missing else ({}, {})
@@ -167,7 +166,7 @@ def _chain_of(site: Site, state_dir: Path, rollout: str, first: Mapping[str, Cop
         _require_readable(name, copy)
         if copy.chain is not None:
             chains[name] = copy.chain
-    own = RecordFile(state_dir, site.inventory.application, rollout).read()
+    own = records.file(rollout).read()
     is_everywhere = set(chains) >= set(site.inventory.load_balancers)
     copies_only, _ = settle(chains)
     if own.lines and not _is_left_behind(own, copies_only, is_everywhere=is_everywhere):

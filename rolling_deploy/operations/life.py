@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from rolling_deploy.errors import (
     MachineUnreachable,
@@ -16,14 +15,14 @@ from rolling_deploy.errors import (
     UsageWrong,
     WentBack,
 )
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
-from rolling_deploy.operations.machines import FleetMachines, WallClock, now_ms
-from rolling_deploy.operations.opening import ci_job, machine, who
+from rolling_deploy.operations.opening import ci_job, who
 from rolling_deploy.operations.record import RecordJournal
-from rolling_deploy.operations.site import Site, connect
+from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
-from rolling_deploy.ports import FenceToken, Reporter, Said
-from rolling_deploy.remote.record_copies import LIMIT_MS, Heart, Holder, hold, let_go
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.remote.record_copies import LIMIT_MS, Holder, hold, let_go
 from rolling_deploy.rollout.facts import (
     Cause,
     Closed,
@@ -42,36 +41,10 @@ from rolling_deploy.rollout.observed import BackendSeen, Seen, Unreachable
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.rollout.view import wanted_out
-from rolling_deploy.runner import Runner, Stop
-from rolling_deploy.settings import Inventory
-from rolling_deploy.state.record_file import RecordFile
+from rolling_deploy.runner import Runner
 
 FAREWELL_MS = 1_000
 """How long giving the lock up may take once a signal came."""
-
-Confirm = Callable[[str], bool]
-"""Asks a person; answers False when they say no. Raises `UsageWrong` without a terminal."""
-
-
-@dataclass
-class Desk:
-    """What every operation needs beside the inventory: where to keep, whom to tell and to ask."""
-
-    inventory: Inventory
-    state_dir: Path
-    reporter: Reporter
-    confirm: Confirm
-    stop: Stop = field(default_factory=Stop)
-    off: frozenset[str] = frozenset()
-    reason: str = ""
-
-    def connect(self) -> Site:
-        """Open one connection to every machine that is not declared off."""
-        return connect(self.inventory, off=self.off)
-
-    def say(self, text: str) -> None:
-        """Tell something that is no fact of the record."""
-        self.reporter.event(Said(now_ms(), text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +155,7 @@ def record_of(hand: InHand) -> Record:
 
 def begin(desk: Desk, site: Site, hand: InHand, opened: Opened) -> Run:
     """Open a rollout and drive it."""
-    token = FenceToken(opened.rollout, hand.epoch + 1, _holder_id())
+    token = FenceToken(opened.rollout, hand.epoch + 1, _holder_id(desk))
     facts: list[Fact] = [opened]
     if desk.off:
         facts.append(DeclaredOff(desk.off, opened.by))
@@ -199,17 +172,17 @@ def go_on(
         met: load balancers that were off at the opening and are seen for the first time.
     """
     record = record_of(hand)
-    by = f"{who()} on {machine()}"
-    token = FenceToken(record.opened.rollout, hand.epoch + 1, _holder_id())
+    by = f"{who()} on {desk.footing.host()}"
+    token = FenceToken(record.opened.rollout, hand.epoch + 1, _holder_id(desk))
     facts: list[Fact] = [TakenOver(by, lost=not hand.is_local, reason=desk.reason), *met]
     if desk.off != record.off:
         facts.append(DeclaredOff(desk.off, by))
     return _drive(desk, site, token, hand, [*facts, *answers])
 
 
-def _holder_id() -> str:
+def _holder_id(desk: Desk) -> str:
     """Unique for each life, so that two of the same person never pass for one."""
-    return f"{who()}@{machine()}:{secrets.token_hex(4)}".replace(" ", "_")
+    return f"{who()}@{desk.footing.host()}:{secrets.token_hex(4)}".replace(" ", "_")
 
 
 def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Sequence[Fact]) -> Run:
@@ -219,20 +192,24 @@ def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Seque
     until that very moment, and cannot any more.
     """
     is_new = isinstance(facts[0], Opened)
-    file = RecordFile(desk.state_dir, desk.inventory.application, token.rollout)
-    heart = Heart(site.places, token.holder)
+    footing = desk.footing
+    file = desk.records.file(token.rollout)
+    heart = footing.heart(site.places, token.holder)
     file.hold()
     try:
         _take_lock(desk, site, token, hand)
         heart.start()
-        fresh = find(site, desk.state_dir)
+        fresh = find(site, desk.records, footing.host())
         _still_the_same(fresh, token, is_new=is_new)
         chain = Chain() if is_new or fresh.chain is None else fresh.chain
-        journal = RecordJournal(file, site.places, token, WallClock(), chain, desk.say)
+        journal = RecordJournal(file, site.places, token, footing.clock, chain, desk.say)
         known = {} if is_new else fresh.known
         loose = {} if is_new else fresh.loose
         journal.begin(known, loose, is_superseded=fresh.is_superseded and not is_new)
-        runner = Runner(FleetMachines(site), journal, WallClock(), desk.reporter, token, desk.stop)
+        machines = footing.machines(site)
+        runner = Runner(
+            machines, journal, footing.clock, desk.reporter, token, desk.stop, spawn=footing.spawn
+        )
         runner.open(facts)
         record, end = runner.run()
         if isinstance(end, Closed):
@@ -254,13 +231,15 @@ def _take_lock(desk: Desk, site: Site, token: FenceToken, hand: InHand) -> None:
         RolloutHeld: somebody else has it, or was faster.
         RolloutHalted: no load balancer gave it; nothing was written.
     """
-    holder = Holder(who(), machine(), ci_job(), now_ms(), token.rollout, desk.reason)
+    footing = desk.footing
+    since_ms = footing.clock.now_ms()
+    holder = Holder(who(), footing.host(), ci_job(), since_ms, token.rollout, desk.reason)
     failures = hold(site.places, token, holder, dead=hand.dead)
     busy = frozenset(name for name, why in failures.items() if "busy" in why)
     if busy:
         desk.say(f"waiting for an earlier command on {', '.join(sorted(busy))}")
         limit_ms = desk.inventory.fleet.policy.busy_limit_ms
-        FleetMachines(site).wait(Free(busy), limit_ms)
+        desk.footing.machines(site).wait(Free(busy), limit_ms)
         failures = hold(site.places, token, holder, dead=hand.dead)
     for name, why in sorted(failures.items()):
         desk.say(f"the lock was not taken on {name}: {why}")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rolling_deploy.errors import PreflightRefused
 from rolling_deploy.operations.balancer_checks import Acceptance
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
-from rolling_deploy.operations.life import Desk
 from rolling_deploy.operations.opening import (
     check_going_back,
     check_renderings,
@@ -45,7 +45,7 @@ def plan(desk: Desk, release: str, acceptance: Acceptance) -> PlanView:
     site = desk.connect()
     try:
         site.require_all()
-        hand = find(site, desk.state_dir)
+        hand = find(site, desk.records, desk.footing.host())
         found = survey(site, release, acceptance)
         try:
             opened = opened_from(site, found, purpose=Purpose.DEPLOY, release=release)

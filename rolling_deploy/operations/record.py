@@ -8,14 +8,13 @@ from functools import partial
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.parallel import at_once
-from rolling_deploy.ports import Clock, FenceToken
+from rolling_deploy.ports import Clock, FenceToken, LocalRecord
 from rolling_deploy.remote.record_copies import Place, append_copy
 from rolling_deploy.remote.script import Reply
 from rolling_deploy.rollout.facts import Fact, Intended
 from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.journal import Chain, Entry, encode, entries_after
 from rolling_deploy.rollout.step import Outcome
-from rolling_deploy.state.record_file import RecordFile
 
 
 @dataclass
@@ -28,7 +27,7 @@ class RecordJournal:
     Crash: every copy holds a beginning of the local chain, or the local file of it.
     """
 
-    file: RecordFile
+    file: LocalRecord
     places: Mapping[str, Place]
     token: FenceToken
     clock: Clock

@@ -14,8 +14,9 @@ from rolling_deploy.errors import (
     UsageWrong,
 )
 from rolling_deploy.operations.balancer_checks import Acceptance, BalancerSurvey
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
-from rolling_deploy.operations.life import Desk, Run, begin, go_on, halted, record_of
+from rolling_deploy.operations.life import Run, begin, go_on, halted, record_of
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.opening import (
     check_going_back,
@@ -62,7 +63,7 @@ def run(
         site.require_all()
         if adopt_first is not None:
             adopt_first(site)
-            hand = find(site, desk.state_dir)
+            hand = find(site, desk.records, desk.footing.host())
         opened = preflight(desk, site, release, acceptance)
         if not opened.order:
             desk.say(f"nothing to do: {_nothing_to_do(opened)}")
@@ -149,7 +150,7 @@ def in_hand(desk: Desk, site: Site) -> InHand:
     """
     if not site.nginx:
         site.require(site.balancer_hosts())
-    hand = find(site, desk.state_dir)
+    hand = find(site, desk.records, desk.footing.host())
     if not hand.is_open:
         site.require(site.balancer_hosts())
     for name, why in sorted(hand.silent.items()):

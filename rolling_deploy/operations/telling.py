@@ -8,6 +8,7 @@ from pathlib import Path
 from rolling_deploy.errors import RecordWrong
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.machines import FleetMachines
+from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site, connect
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.record_copies import EXPIRY_S
@@ -22,6 +23,7 @@ from rolling_deploy.rollout.observed import (
 )
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.settings import Inventory
+from rolling_deploy.state.record_file import Records
 
 STATUS_HEALTH_MS = 3_000
 """For one good answer of each backend."""
@@ -31,16 +33,16 @@ def status(inventory: Inventory, state_dir: Path) -> StatusView:
     """Answers the state of the whole fleet. Reads only; what cannot be reached is said."""
     site = connect(inventory)
     try:
-        return _status(site, state_dir)
+        return _status(site, Records(state_dir, inventory.application))
     finally:
         site.close()
 
 
-def _status(site: Site, state_dir: Path) -> StatusView:
+def _status(site: Site, records: Records) -> StatusView:
     machines = FleetMachines(site, canary=False)
     inventory = site.inventory
     problems: list[str] = []
-    hand = _hand(site, state_dir, problems)
+    hand = _hand(site, records, problems)
     balancers = at_once(
         {name: partial(machines.look_at_balancer, name) for name in inventory.load_balancers}
     )
@@ -69,9 +71,9 @@ def _status(site: Site, state_dir: Path) -> StatusView:
     )
 
 
-def _hand(site: Site, state_dir: Path, problems: list[str]) -> InHand | None:
+def _hand(site: Site, records: Records, problems: list[str]) -> InHand | None:
     try:
-        return find(site, state_dir)
+        return find(site, records, machine())
     except RecordWrong as error:
         problems.append(f"{error.what} ({error.where})")
         return None

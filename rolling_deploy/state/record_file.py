@@ -17,8 +17,28 @@ def default_state_dir() -> Path:
     return Path(root) / "rolling-deploy"
 
 
+class Records:
+    """The records of one application on this disk. Implements `ports.Records`."""
+
+    def __init__(self, state_dir: Path, application: str) -> None:
+        self._state_dir = state_dir
+        self._application = application
+
+    def file(self, rollout: str) -> RecordFile:
+        """Answers one rollout's record, which need not be there."""
+        return RecordFile(self._state_dir, self._application, rollout)
+
+    def newest(self) -> str:
+        """Answers the rollout that was opened last on this disk; empty when there is none."""
+        folder = self._state_dir / self._application
+        names = [path.stem for path in folder.glob("r-*.jsonl")] if folder.is_dir() else []
+        return max(names, default="")
+
+
 class RecordFile:
-    """One rollout's record on this disk. Held by one process at a time.
+    """One rollout's record on this disk. Implements `ports.LocalRecord`.
+
+    Held by one process at a time.
 
     Crash: a half-written last line is dropped, and overwritten by the next append.
     """

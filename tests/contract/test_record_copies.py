@@ -34,6 +34,7 @@ from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, te
 from rolling_deploy.rollout.facts import Claimed, Waiting
 from rolling_deploy.rollout.journal import GENESIS, Entry, encode
 from rolling_deploy.rollout.step import Outcome
+from rolling_deploy.state.record_file import Records
 from tests.local_connection import LocalConnection
 from tests.sshd import wait_until
 
@@ -366,12 +367,12 @@ def test_a_copy_that_cannot_be_read_stops_whoever_looks_for_the_rollout_in_hand(
     path = tmp_path / "inventory.yaml"
     path.write_text(INVENTORY.replace("STATE", place.state_dir))
     site = Site(load_inventory(path), {"lb1": LocalConnection()})
-    assert find(site, tmp_path / "own").chain is None
+    assert find(site, Records(tmp_path / "own", "shop"), "here").chain is None
     give(place, 0)
     (Path(place.state_dir) / "current").unlink()
     (Path(place.state_dir) / "current").mkdir()
     with pytest.raises(RecordWrong, match="the copy of the record on lb1 cannot be used"):
-        find(site, tmp_path / "own")
+        find(site, Records(tmp_path / "own", "shop"), "here")
 
 
 @pytest.mark.parametrize(
