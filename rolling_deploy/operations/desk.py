@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +47,8 @@ class Footing:
     machines: Callable[[Site], Machines] = FleetMachines
     heart: Callable[[Mapping[str, Place], str], Beating] = Heart
     spawn: Callable[[Work, str], None] = in_thread
+    unique: Callable[[], str] = field(default_factory=lambda: partial(secrets.token_hex, 4))
+    """What no other life has; in the name of a holder."""
 
 
 @dataclass

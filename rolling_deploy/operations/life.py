@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -182,7 +181,7 @@ def go_on(
 
 def _holder_id(desk: Desk) -> str:
     """Unique for each life, so that two of the same person never pass for one."""
-    return f"{who()}@{desk.footing.host()}:{secrets.token_hex(4)}".replace(" ", "_")
+    return f"{who()}@{desk.footing.host()}:{desk.footing.unique()}".replace(" ", "_")
 
 
 def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Sequence[Fact]) -> Run:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rolling_deploy.errors import RecordWrong
@@ -98,26 +99,33 @@ def read_chain(content: bytes, where: str) -> Chain:
 
 
 def _read_line(line: bytes, previous: str, number: int, where: str) -> tuple[Entry, str]:
-    place = f"{where}:{number}"
+    try:
+        return _parsed(line, previous, number)
+    except RecordWrong as error:
+        error.where = f"{where}:{number}"
+        raise
+
+
+# Every copy holds the same lines, and each is read several times in a life.
+@lru_cache(maxsize=8192)
+def _parsed(line: bytes, previous: str, number: int) -> tuple[Entry, str]:
     try:
         plain = json.loads(line.decode("ascii"))
         claimed = plain.pop("hash")
     except (ValueError, AttributeError, KeyError, TypeError):
-        raise RecordWrong("a line of the record cannot be read", where=place) from None
+        raise RecordWrong("a line of the record cannot be read") from None
     digest = hashlib.sha256(_canonical(plain)).hexdigest()
     if claimed != digest or plain.get("prev") != previous or plain.get("seq") != number:
-        raise RecordWrong("the record was changed after it was written", where=place)
-    _refuse_newer(plain, place)
+        raise RecordWrong("the record was changed after it was written")
+    _refuse_newer(plain)
     try:
         fact = from_plain(Fact, plain["fact"])
     except NotReadable as error:
-        raise RecordWrong(
-            f"the record holds a fact this version does not know: {error}", where=place
-        ) from None
+        raise RecordWrong(f"the record holds a fact this version does not know: {error}") from None
     return Entry(number, plain["at_ms"], plain["epoch"], plain["holder"], fact), digest
 
 
-def _refuse_newer(plain: Mapping[str, Any], place: str) -> None:
+def _refuse_newer(plain: Mapping[str, Any]) -> None:
     fact = plain.get("fact")
     if isinstance(fact, dict) and fact.get("type") == "Opened":
         written = fact.get("format")
@@ -125,7 +133,6 @@ def _refuse_newer(plain: Mapping[str, Any], place: str) -> None:
             raise RecordWrong(
                 f"the record was written by rolling-deploy {fact.get('tool', '?')} in format "
                 f"{written}; this version reads up to {FORMAT}",
-                where=place,
                 next_step=f"use rolling-deploy {fact.get('tool', '?')} or newer",
             )
 
