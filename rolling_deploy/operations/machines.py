@@ -10,7 +10,7 @@ from functools import partial
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
-from rolling_deploy.ports import FenceToken
+from rolling_deploy.ports import Clock, FenceToken
 from rolling_deploy.remote.health import probe
 from rolling_deploy.remote.opener import Opener, open_directly
 from rolling_deploy.remote.session_store import check_session_store
@@ -73,6 +73,7 @@ class FleetMachines:
 
     site: Site
     canary: bool = True
+    clock: Clock = field(default_factory=WallClock)
     _cut_off: frozenset[str] = frozenset()
     """Load balancers that the last look did not reach."""
     _renderings: dict[str, Renderings] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class FleetMachines:
                 store = value  # type: ignore[assignment] # by its key
         lost = {name for name, seen in balancers.items() if isinstance(seen, Unreachable)}
         self._cut_off = frozenset(lost)
-        return Seen(now_ms(), balancers, backends, store)
+        return Seen(self.clock.now_ms(), balancers, backends, store)
 
     def look_at_balancer(self, name: str) -> LoadBalancerSeen | Unreachable:
         """Answers one look at one load balancer."""
