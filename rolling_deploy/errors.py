@@ -93,10 +93,26 @@ class RolloutHalted(RollingDeployError):
 
 
 class RolloutHeld(RollingDeployError):
-    """Somebody else holds the rollout, or has taken it over from us."""
+    """Somebody else holds the rollout, or has taken it over from us.
+
+    Attributes:
+        is_passing: it is over when the other run is, and we did nothing yet; so waiting helps.
+    """
 
     exit_code = 5
     meaning = "somebody else holds the rollout"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        site: str = "",
+        next_step: str = "",
+        is_passing: bool = False,
+    ) -> None:
+        super().__init__(what, where=where, site=site, next_step=next_step)
+        self.is_passing = is_passing
 
 
 class MachineUnreachable(RollingDeployError):

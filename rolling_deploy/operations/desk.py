@@ -45,7 +45,7 @@ class Footing:
     records: Callable[[Path, str], Records] = record_file.Records
     opener: Connect = connect_all
     machines: Callable[[Site], Machines] = FleetMachines
-    heart: Callable[[Mapping[str, Place], str], Beating] = Heart
+    heart: Callable[[Mapping[str, Place], str, float], Beating] = Heart
     spawn: Callable[[Work, str], None] = in_thread
     unique: Callable[[], str] = field(default_factory=lambda: partial(secrets.token_hex, 4))
     """What no other life has; in the name of a holder."""
@@ -53,7 +53,11 @@ class Footing:
 
 @dataclass
 class Desk:
-    """Who works, on what, and with whose word."""
+    """Who works, on what, and with whose word.
+
+    Attributes:
+        wait_ms: how long to wait for somebody living who holds the rollout; 0 does not wait.
+    """
 
     inventory: Inventory
     state_dir: Path
@@ -63,6 +67,7 @@ class Desk:
     off: frozenset[str] = frozenset()
     reason: str = ""
     footing: Footing = field(default_factory=Footing)
+    wait_ms: int = 0
 
     @property
     def records(self) -> Records:

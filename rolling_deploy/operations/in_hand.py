@@ -32,6 +32,7 @@ class InHand:
         holder, step: of a living holder; None and empty when nobody holds it.
         dead: the holder's token, when it is known to have ended though its heart beat lately.
         silent: why some load balancers could not be asked.
+        copies: what each of the others keeps.
     """
 
     chain: Chain | None
@@ -46,6 +47,7 @@ class InHand:
     dead: str = ""
     is_superseded: bool = False
     loose: Mapping[str, bytes] = field(default_factory=dict)
+    copies: Mapping[str, Copy] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
@@ -73,7 +75,8 @@ def find(site: Site, records: Records, here: str) -> InHand:
     services, _ = read_copies(site.service_places)
     fences = [copy.fence.epoch for copy in (*copies.values(), *services.values())]
     if chosen is None:
-        return InHand(None, None, {}, False, max(fences, default=0), living, expired, step, silent)
+        epoch = max(fences, default=0)
+        return InHand(None, None, {}, False, epoch, living, expired, step, silent, copies=copies)
     found = chains[chosen]
     record = fold(found.chain.entries)
     dead = ""
@@ -95,6 +98,7 @@ def find(site: Site, records: Records, here: str) -> InHand:
         dead,
         found.is_superseded,
         found.loose,
+        copies,
     )
 
 
@@ -217,3 +221,19 @@ def _holder(copies: Mapping[str, Copy]) -> tuple[Holder | None, Holder | None, s
         return living[0].holder, None, living[0].step
     dead = [copy for copy in copies.values() if copy.holder is not None]
     return None, dead[0].holder if dead else None, dead[0].step if dead else ""
+
+
+def silence_text(copies: Mapping[str, Copy]) -> str:
+    """Answers how long ago the holder's heart beat, as each load balancer's own clock has it."""
+    texts = []
+    for name, copy in sorted(copies.items()):
+        if copy.holder is None:
+            continue
+        age_s = copy.heartbeat_age_s
+        if age_s is None:
+            texts.append(f"never beat on {name}")
+        elif age_s < 0:
+            texts.append(f"beat {-age_s} s ahead of {name}'s clock, which was set back since")
+        else:
+            texts.append(f"beat {age_s} s ago on {name}")
+    return f"its heart {', '.join(texts)}" if texts else ""

@@ -93,6 +93,8 @@ ADVICE = {
     Cause.DRAIN: "wait until those connections end, then `rolling-deploy resume`; or "
     "`rolling-deploy abort`",
     Cause.STORE: "mend the session store, then `rolling-deploy resume`; or `rolling-deploy abort`",
+    Cause.ERRORS: "look into the applications' and nginx's error logs; `rolling-deploy abort` goes "
+    "back; `rolling-deploy resume` goes on, and counts from then on",
     Cause.CAPACITY: "bring the others back, then `rolling-deploy resume`; or "
     "`rolling-deploy abort`",
 }
@@ -193,7 +195,7 @@ def _drive(desk: Desk, site: Site, token: FenceToken, hand: InHand, facts: Seque
     is_new = isinstance(facts[0], Opened)
     footing = desk.footing
     file = desk.records.file(token.rollout)
-    heart = footing.heart(site.places, token.holder)
+    heart = footing.heart(site.places, token.holder, desk.inventory.lock.expiry_s)
     file.hold()
     try:
         _take_lock(desk, site, token, hand)
@@ -232,7 +234,8 @@ def _take_lock(desk: Desk, site: Site, token: FenceToken, hand: InHand) -> None:
     """
     footing = desk.footing
     since_ms = footing.clock.now_ms()
-    holder = Holder(who(), footing.host(), ci_job(), since_ms, token.rollout, desk.reason)
+    expiry_s = desk.inventory.lock.expiry_s
+    holder = Holder(who(), footing.host(), ci_job(), since_ms, token.rollout, desk.reason, expiry_s)
     failures = hold(site.places, token, holder, dead=hand.dead)
     busy = frozenset(name for name, why in failures.items() if "busy" in why)
     if busy:
@@ -266,6 +269,7 @@ def _still_the_same(fresh: InHand, token: FenceToken, *, is_new: bool) -> None:
             where=f"rollout {rollout}",
             site="it answers for the site; this run touched nothing",
             next_step="rolling-deploy status",
+            is_passing=True,
         )
 
 

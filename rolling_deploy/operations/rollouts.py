@@ -31,12 +31,11 @@ from rolling_deploy.operations.opening import (
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, survey, survey_balancers
 from rolling_deploy.ports import Checked
-from rolling_deploy.remote.record_copies import held_by, let_go
+from rolling_deploy.remote.record_copies import held_by
 from rolling_deploy.report.columns import counted
 from rolling_deploy.rollout.facts import Decided, Direction, Fact, Met, Opened, Purpose, Redirected
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.rollout.record import Record
-from rolling_deploy.rollout.view import wanted_out
 from rolling_deploy.settings import Inventory
 
 
@@ -234,7 +233,7 @@ def resume(desk: Desk, *, skip: tuple[str, ...] = (), load_pending: bool = False
         facts: list[Fact] = []
         if record.halted is not None or skip:
             facts.append(Decided(f"{who()} on {machine()}", tuple(skip)))
-        question = f"resume rollout {record.opened.rollout} ({_standing(record)})?"
+        question = f"resume rollout {record.opened.rollout} ({standing(record)})?"
         if not desk.confirm(question):
             return None
         return _take_over(desk, site, hand, facts, load_pending=load_pending)
@@ -253,7 +252,7 @@ def abort(desk: Desk, *, leave_changed: bool = False, load_pending: bool = False
         hand = _open_hand(desk, site)
         record = record_of(hand)
         direction = Direction.STOP if leave_changed else Direction.BACK
-        question = f"abort rollout {record.opened.rollout} ({_standing(record)})?"
+        question = f"abort rollout {record.opened.rollout} ({standing(record)})?"
         if not desk.confirm(question):
             return None
         answer = Redirected(direction, f"{who()} on {machine()}", desk.reason)
@@ -304,7 +303,8 @@ def refuse_other_places(inventory: Inventory, opened: Opened) -> None:
         )
 
 
-def _standing(record: Record) -> str:
+def standing(record: Record) -> str:
+    """Answers in a few words where a rollout stands."""
     if record.halted is not None:
         return f"halted: {record.halted.reason}"
     claim = record.claim
@@ -364,41 +364,3 @@ def _is_only_ours(site: Site, name: str, found: Mapping[str, BalancerSurvey]) ->
     ours = {site.inventory.load_balancers[name].file, facts.leads_to}
     ours |= {posixpath.dirname(path) for path in ours}
     return {*(facts.edited or ()), *facts.rearranged} <= ours
-
-
-def unlock(desk: Desk) -> str:
-    """Free the lock of a dead run, and answer what that run left undone.
-
-    Raises:
-        UsageWrong: nobody holds it, or a person said no.
-    """
-    site = desk.connect()
-    try:
-        hand = in_hand(desk, site)
-        holder = hand.holder or hand.dead_holder
-        if holder is None:
-            raise UsageWrong("nobody holds the rollout", next_step="rolling-deploy status")
-        left = _left_undone(hand)
-        alive = " and is ALIVE (its heart beats)" if hand.holder else ""
-        question = f"{holder.describe()}{alive}; {left}. unlock?"
-        if not desk.confirm(question):
-            return "left as it is"
-        problems = [r.detail for r in let_go(site.places, "", force=True).values() if r.detail]
-        if problems:
-            raise MachineUnreachable(
-                f"the lock was not freed everywhere: {'; '.join(problems)}",
-                next_step="rolling-deploy unlock",
-            )
-        return f"unlocked; {left}"
-    finally:
-        site.close()
-
-
-def _left_undone(hand: InHand) -> str:
-    record = hand.record
-    if record is None or record.closed is not None:
-        return "nothing was left undone"
-    step = f", last step begun: {hand.step}" if hand.step else ""
-    out = ", ".join(sorted(wanted_out(record)))
-    rotation = f"; out of rotation: {out}" if out else "; nothing is out of rotation"
-    return f"rollout {record.opened.rollout} is unfinished ({_standing(record)}{step}{rotation})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +56,7 @@ class RecordFile:
             RecordWrong: it cannot be read, or was changed after it was written.
         """
         try:
+            self._refuse_unless_private()
             content = self.path.read_bytes()
         except FileNotFoundError:
             return Chain()
@@ -71,9 +74,11 @@ class RecordFile:
         if self._fd is not None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_private(self.path.parent)
+            self._refuse_unless_private()
             is_new = not self.path.exists()
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self.path, flags, 0o600)
             if is_new:
                 _sync_folder(self.path.parent)
         except OSError as error:
@@ -87,6 +92,7 @@ class RecordFile:
                 where=str(self.path),
                 site="whoever holds it answers for the site",
                 next_step="rolling-deploy status",
+                is_passing=True,
             ) from None
 
     def is_held_elsewhere(self) -> bool:
@@ -126,6 +132,29 @@ class RecordFile:
             self._cut(at)
             raise self._wrong("did not take the next entries", error) from None
 
+    def _refuse_unless_private(self) -> None:
+        """A record decides what is done, so nobody else may be able to put one there.
+
+        Raises:
+            RecordWrong: its directory belongs to another user, or everybody may write in it.
+            OSError: it cannot be looked at.
+        """
+        folder = self.path.parent
+        about = folder.stat()
+        problem = ""
+        if about.st_uid not in {0, os.geteuid()}:
+            problem = f"belongs to another user (uid {about.st_uid})"
+        elif about.st_mode & stat.S_IWOTH:
+            problem = "may be written by everybody"
+        if problem:
+            raise RecordWrong(
+                f"the directory of the local record {problem}",
+                where=str(folder),
+                site="nothing more was done; what served before this still serves",
+                next_step=f"make it yours alone (`chmod 700 {shlex.quote(str(folder))}`), or use "
+                "`--state-dir`",
+            )
+
     def _cut(self, at: int) -> None:
         try:
             if self._fd is not None:
@@ -146,6 +175,13 @@ class RecordFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _make_private(folder: Path) -> None:
+    """Make a directory and those above it, private whatever the umask is."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from rolling_deploy.demo.fleet import NEXT_RELEASE
-from rolling_deploy.remote.record_copies import EXPIRY_S
-from tests.rig.fixtures import rig, stand_fixture
+from tests.rig.fixtures import LOCK_S, rig, stand_fixture
+from tests.rig.lock_audit import Watch, read_record
 from tests.rig.slow_upload import SlowUpload
 from tests.rig_tools import Command, Rig, fact, intends, is_draining, outcomes, wait_until
 
@@ -63,7 +63,7 @@ def test_another_release_is_refused_while_one_is_unfinished(rig: Rig) -> None:
 
 
 def wait_for_the_expiry(rig: Rig, command: Command) -> None:
-    wait_until(lambda: silence_s(rig) > EXPIRY_S + 1, "the frozen operator's lock has expired")
+    wait_until(lambda: silence_s(rig) > LOCK_S + 1, "the frozen operator's lock has expired")
     assert not command.is_over
 
 
@@ -77,7 +77,7 @@ def test_a_frozen_operator_that_wakes_up_after_a_takeover_changes_nothing(
         "activating": intends("Activate", "app1"),
         "publishing": intends("Apply", "lb1"),
     }[moment]
-    with rig.users():
+    with rig.users(), Watch(rig) as watch:
         first = rig.start("run", "--release", after, "--yes")
         first.at(matches, lambda _: first.signal(signal.SIGSTOP))
         first.wait_for(matches, moment)
@@ -97,6 +97,8 @@ def test_a_frozen_operator_that_wakes_up_after_a_takeover_changes_nothing(
         assert [rig.fleet.pid_of(node.name) for node in rig.fleet.nodes] == pids
         for pid in pids:
             os.kill(pid, 0)
+    watch.expect_one_at_a_time()
+    assert len(read_record(rig).lives) == 2
     rig.expect_well(after)
 
 

@@ -8,7 +8,10 @@ dir=$1
 # must_read FILE: true when it is there; ends here when it is and cannot be read.
 must_read() {
     [ -e "$1" ] || return 1
-    [ -f "$1" ] && [ -r "$1" ] || fail "cannot read $1"
+    if [ -f "$1" ] && [ -r "$1" ]; then return 0; fi
+    # A lock may be given up between two questions.
+    [ -e "$1" ] || return 1
+    fail "cannot read $1"
 }
 
 # A directory that cannot be looked into makes everything beneath it seem absent.
@@ -23,10 +26,13 @@ find_fence "$dir"
 is_number "$seen_epoch" || fail "the fence $dir/fence cannot be read"
 say fence "$seen_epoch $seen_holder"
 if must_read "$dir/holder"; then
-    say64 holder < "$dir/holder"
+    holder=$(base64 < "$dir/holder" 2>/dev/null | tr -d '\n')
+    say 'holder:' "$holder"
+    say held_by "$(cat "$dir/held_by" 2>/dev/null)"
     say step "$(cat "$dir/step" 2>/dev/null)"
-    if [ -e "$dir/heartbeat" ]; then
-        say heartbeat_age $(($(date +%s) - $(stat -c %Y "$dir/heartbeat")))
+    if beat=$(stat -c %Y "$dir/heartbeat" 2>/dev/null); then
+        say beat "$beat"
+        say heartbeat_age $(($(date +%s) - beat))
     fi
 fi
 current=${2-}
