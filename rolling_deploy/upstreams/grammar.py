@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from tempfile import NamedTemporaryFile
 
 from crossplane.errors import (  # type: ignore[import-untyped] # it ships no types
@@ -97,6 +98,8 @@ class _Token:
     word: Word
 
 
+# The same upstreams are rendered, checked and looked at again under every generation.
+@lru_cache(maxsize=256)
 def parse(text: str) -> tuple[Item, ...]:
     """Answers the statements of a text that was read exactly, comments kept.
 

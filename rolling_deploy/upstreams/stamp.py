@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rolling_deploy.rollout.observed import ManagedFile, Stamp
 from rolling_deploy.upstreams import stamp_lines
 from rolling_deploy.upstreams.addresses import Owners
-from rolling_deploy.upstreams.endpoint import FIRST_COMMENT, generations_in
+from rolling_deploy.upstreams.endpoint import FIRST_COMMENT, generations_in, neutral
 from rolling_deploy.upstreams.layout import Layout, ServerLine
 from rolling_deploy.upstreams.reading import FileNotUnderstood, NotOnlyUpstreams, read_layout
 from rolling_deploy.upstreams.render import digest_of_body
@@ -35,7 +35,7 @@ def inspect(
         hashlib.sha256(raw).hexdigest(),
         stamp,
         stamp is not None and _is_intact(stamp, body, application),
-        _down(text, addresses),
+        _down(neutral(body), addresses),
     )
 
 

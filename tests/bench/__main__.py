@@ -20,6 +20,7 @@ from rolling_deploy.demo.servers import Servers, real_sshd
 from rolling_deploy.errors import RollingDeployError
 from tests.bench.contestants import SCRIPT, TOOL, Figures, measure, metered, tool_argv
 from tests.bench.fleet import BenchFleet
+from tests.bench.preflight import preflight
 
 HELP_RATIO_MAX = 3.0
 HELP_RUNS = 9
@@ -48,6 +49,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--load-balancers", type=int, default=int(env("LOAD_BALANCERS", "2")))
     parser.add_argument("--rounds", type=int, default=int(env("ROUNDS", "2")))
     parser.add_argument("--artifact-mb", type=float, default=5.0)
+    parser.add_argument(
+        "--preflight", type=int, nargs="+", metavar="HOSTS", help="only `plan` on so many machines"
+    )
     parser.add_argument("--only", choices=(TOOL, SCRIPT), help="measure only one of the two")
     return parser.parse_args()
 
@@ -136,6 +140,10 @@ def main() -> int:
     if absent:
         say(f"no comparison: this machine lacks {', '.join(absent)} (`make servers` installs them)")
         return 0 if is_quick else 1
+    if wanted.preflight:
+        for hosts in wanted.preflight:
+            say(preflight(hosts, wanted.rounds))
+        return 0
     shape = FleetShape(backends=wanted.backends, load_balancers=wanted.load_balancers)
     with BenchFleet(None, Servers.find(), shape) as fleet:
         if fleet.ssh.sshd is None:

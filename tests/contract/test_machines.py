@@ -1,4 +1,5 @@
-"""What the engine may rely on from its machines, asked of the fake world and of real servers.
+"""What the engine may rely on from its machines, asked of the fake world, of the simulated
+site, and of real servers.
 
 Every test of the engine stands on the fakes. Here they answer for it: whatever is asserted of them
 holds for nginx, sshd and a real application as well.
@@ -11,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from rolling_deploy.parallel import in_turn
 from rolling_deploy.rollout.facts import Opened
 from rolling_deploy.rollout.move import Drained, Ready
 from rolling_deploy.rollout.observed import Interest, LoadBalancerSeen, Unreachable
@@ -27,6 +29,7 @@ from tests.machines_contract import (
     RealContract,
 )
 from tests.rig.fixtures import Stand, servers_here
+from tests.simulation.contract import SimulatedContract
 from tests.world import make_world
 
 SOON_MS = 20_000
@@ -42,7 +45,7 @@ def stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Stand]]:
         stand.stop()
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "simulated", "real"])
 def fleet(
     request: pytest.FixtureRequest,
     stands: list[Stand],
@@ -51,6 +54,12 @@ def fleet(
     """The machines; a real fleet that a test has upgraded or cut off is not used again."""
     if request.param == "fake":
         yield FakeContract(make_world(2, 1))
+        return
+    if request.param == "simulated":
+        with in_turn():
+            simulated = SimulatedContract()
+            yield simulated
+        simulated.world.scheduler.end()
         return
     if not stands:
         stands.append(Stand(tmp_path_factory.mktemp("machines"), SHAPE, servers_here()))

@@ -1,0 +1,386 @@
+"""One checker per promise, on god's-eye truth; they share nothing with the engine's own safety.
+
+A broken promise is noted, not raised: what is raised inside a command would only look like one
+more fault to the engine. `INVARIANTS` is the list that figures and docs speak of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from rolling_deploy.ports import FenceToken
+from rolling_deploy.rollout.codec import from_plain
+from rolling_deploy.rollout.facts import (
+    Claimed,
+    Closed,
+    Decided,
+    DeclaredOff,
+    Ending,
+    Fact,
+    Forced,
+    Intended,
+    Opened,
+    Proved,
+    Purpose,
+    Redirected,
+    Released,
+)
+from rolling_deploy.rollout.step import Goal, Step
+from tests.simulation.fleet_commands import sha
+from tests.simulation.machines import (
+    ORIGINAL,
+    PERSON,
+    US,
+    Balancer,
+    Machine,
+    Node,
+    artifact_of,
+    version_of,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.operator import Operator
+    from tests.simulation.world import World
+
+INVARIANTS: Mapping[str, str] = {
+    "stopped": "a backend is stopped only when no worker of any generation may send to it",
+    "capacity": "no reload of ours leaves an upstream with fewer than the policy asks for",
+    "proven": "what we changed gets traffic only running, healthy, and on a known release",
+    "parked": "what a person parked stays parked, and is not stopped",
+    "hands": "a person's file is never replaced",
+    "original": "an adopted original is kept, and comes back byte for byte",
+    "attempts": "a backend is stopped at most as often as the policy and people allow",
+    "fence": "nothing is changed under a token lower than the highest one the machine has seen",
+    "fork": "nobody acts on a record of which two different ones are there",
+    "store": "no backend is claimed while the session store's checks refuse",
+    "alone": "two commands never change one machine at the same time",
+    "intent": "nothing is changed before its intent is on the own disk and on a load balancer",
+    "chain": "a copy only grows, or loses the loose end of a life that was taken over",
+    "one rollout": "no rollout begins while another is unfinished",
+    "staged": "only an artifact that lies there whole is put in place",
+    "reload": "nginx is not reloaded while it serves just what is wanted",
+    "truth": "what the record says is proved or released is so",
+    "ending": "a rollout that is closed is what it says: done, back, aborted, nothing touched",
+    "end": "once the misfortune ends the rollout does, and no command of ours still runs",
+}
+
+RECENT_MS = 5_000
+"""Misfortune this young may not have been seen by the last look."""
+
+
+@lru_cache(maxsize=8192)
+def fact_of(line: bytes) -> tuple[int, Fact]:
+    """Answers the epoch and the fact of one line of a record."""
+    plain = json.loads(line)
+    return plain["epoch"], from_plain(Fact, plain["fact"])
+
+
+@dataclass
+class Audit:
+    """What was done to the truth, and which promises that broke.
+
+    Attributes:
+        checked: how often each invariant was checked.
+        opened: the rollout in hand.
+    """
+
+    world: World
+    broken: list[str] = field(default_factory=list)
+    checked: Counter[str] = field(default_factory=Counter)
+    opened: Opened | None = None
+    is_closed: bool = True
+    off: frozenset[str] = frozenset()
+    is_forced: bool = False
+    decisions: int = 0
+    skipped: frozenset[str] = frozenset()
+    stops: Counter[tuple[str, Goal]] = field(default_factory=Counter)
+    begun: Mapping[str, tuple[str, object]] = field(default_factory=dict)
+    was: Mapping[str, str] = field(default_factory=dict)
+    """What each backend ran when the rollout began."""
+    hands: dict[str, int] = field(default_factory=dict)
+    """When a person last touched a load balancer."""
+    _highest: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+    _lines: set[bytes] = field(default_factory=set)
+    _local: set[tuple[str, int, Step]] = field(default_factory=set)
+    _copied: set[tuple[str, int, Step]] = field(default_factory=set)
+
+    def check(self, promise: str, is_kept: bool, text: str) -> None:
+        """Count the check, and note it when the promise is broken."""
+        assert promise in INVARIANTS
+        self.checked[promise] += 1
+        if not is_kept:
+            self.broken.append(f"{promise}: {text} ({INVARIANTS[promise]})")
+            self.world.tell("BROKEN", f"{promise}: {text}")
+
+    def counting(self) -> list[Balancer]:
+        """Answers the load balancers that nobody declared off."""
+        return [lb for name, lb in self.world.balancers.items() if name not in self.off]
+
+    # --- commands on machines
+
+    def entered(self, machine: Machine, token: FenceToken, step: Step) -> None:
+        """A command that changes something is about to begin."""
+        key = (token.rollout, token.epoch, step)
+        is_written = key in self._local and key in self._copied
+        self.check("intent", is_written, f"{machine.name}: {step} under {token.epoch}")
+
+    def shown(self, machine: Machine, epoch: int, holder: str) -> None:
+        """A token was shown to a machine and accepted."""
+        if epoch > self._highest.get(machine.name, (0, ""))[0]:
+            self._highest[machine.name] = epoch, holder
+
+    def effect(self, machine: Machine, token: FenceToken) -> None:
+        """A command changes something now."""
+        highest = self._highest[machine.name]
+        is_newest = (token.epoch, token.holder) == highest
+        self.check("fence", is_newest, f"{machine.name}: {token.epoch}, was shown {highest[0]}")
+        self.check("fork", not self._is_on_a_fork(token), f"{machine.name}: by {token.holder}")
+        is_alone = machine.lock is self.world.scheduler.current
+        self.check("alone", is_alone, f"{machine.name} has been entered by another")
+
+    def _is_on_a_fork(self, token: FenceToken) -> bool:
+        """Answers whether this life began when two different records could be seen."""
+        forged = self.world.forged
+        by = next((op for op in self.world.operators if op.token == token), None)
+        if forged is None or by is None:
+            return False
+        name, at_ms = forged
+        return by.began_ms > at_ms and name not in by.cut_at_start
+
+    def stopping(self, node: Node, goal: Goal) -> None:
+        """A backend is about to be stopped by us."""
+        world, opened = self.world, self.opened
+        world.tell(node.name, f"is stopped for {goal}")
+        self.stops[node.name, goal] += 1
+        for lb in self.counting():
+            if self.is_forced:
+                may_choose = lb.current.may_choose(node.address)
+            else:
+                may_choose = lb.may_choose(node.address, world.now_ms)
+            self.check("stopped", not may_choose, f"{lb.name} to {node.name}")
+        if opened:
+            self.check("parked", node.name not in opened.parked, f"{node.name} was stopped")
+            most = opened.policy.attempts_max + self.decisions
+            count = self.stops[node.name, goal]
+            self.check("attempts", count <= most, f"{node.name}: {count} of {most} for {goal}")
+
+    def swapping(self, node: Node, artifact: str) -> None:
+        """An artifact is put in place."""
+        is_whole = artifact in {*node.staged, node.artifact}
+        self.check("staged", is_whole, f"{node.name}: {artifact}")
+
+    def replacing(self, lb: Balancer, text: str) -> None:
+        """The managed file is about to be replaced by us."""
+        author = lb.authors[lb.text]
+        self.world.tell(lb.name, f"file of {author} is replaced")
+        self.check("hands", author != PERSON, lb.name)
+        if author == ORIGINAL and lb.authors.get(text, US) == US:
+            self.check("original", lb.original == lb.text, f"{lb.name}: it is not kept")
+
+    def reloading(self, lb: Balancer) -> None:
+        """nginx is about to be reloaded by us."""
+        is_same = lb.current.text == lb.text and not lb.earlier(self.world.now_ms)
+        is_needless = is_same and lb.authors[lb.text] == US and not self._is_theirs(lb)
+        self.check("reload", not is_needless, lb.name)
+
+    def serving(self, lb: Balancer) -> dict[str, int]:
+        """Answers how many backends serve each upstream there, or did until a moment ago."""
+        world, now_ms = self.world, self.world.now_ms
+        good = {
+            n.name
+            for n in world.nodes.values()
+            if n.is_healthy(now_ms) or n.hurt_at_ms > now_ms - RECENT_MS
+        }
+        return {name: len(members & good) for name, members in world.sending(lb).items()}
+
+    def _is_theirs(self, lb: Balancer) -> bool:
+        """A person has just been there: in the instant after our last look."""
+        return self.hands.get(lb.name, 0) > self.world.now_ms - RECENT_MS
+
+    def loaded(
+        self, lb: Balancer, before: Mapping[str, frozenset[str]], serving: Mapping[str, int]
+    ) -> None:
+        """nginx has loaded a file that we put there."""
+        world, opened = self.world, self.opened
+        up = world.up(lb)
+        world.tell(lb.name, f"sends to {','.join(sorted(up)) or 'nobody'}")
+        if opened is None:
+            return
+        for backend in sorted(up - frozenset().union(*before.values())):
+            self._came_in(lb, world.nodes[backend], opened)
+        for upstream, count in self.serving(lb).items():
+            least = opened.policy.serving_min
+            is_less = count < min(least, serving.get(upstream, 0))
+            is_fine = not is_less or self._is_theirs(lb)
+            self.check("capacity", is_fine, f"{lb.name} {upstream}: {count} left")
+
+    def _came_in(self, lb: Balancer, node: Node, opened: Opened) -> None:
+        is_parked = node.name in opened.parked and not self._is_theirs(lb)
+        self.check("parked", not is_parked, f"{lb.name} sends to {node.name} again")
+        was_stopped = any(name == node.name for name, _ in self.stops)
+        if not was_stopped and node.name not in opened.left_out:
+            return  # as it was when we came, whatever that is
+        known = {opened.release, self.was[node.name]}
+        is_hurt = node.hurt_at_ms > self.world.now_ms - RECENT_MS
+        is_good = node.is_healthy(self.world.now_ms) and node.serves in known
+        self.check("proven", is_good or is_hurt, f"{lb.name} to {node.name}: {node.serves}")
+
+    # --- the record
+
+    def written(self, by: Operator, rollout: str, lines: Iterable[bytes]) -> None:
+        """These lines are on an operator's disk."""
+        del by
+        new = [line for line in lines if line not in self._lines]
+        self._lines |= set(new)
+        for line in lines:
+            epoch, fact = fact_of(line)
+            if isinstance(fact, Intended):
+                self._local.add((rollout, epoch, fact.step))
+            elif line in new:
+                self._fact(fact)
+
+    def copied(self, lb: Balancer, rollout: str, before: bytes, after: bytes) -> None:
+        """A load balancer's copy has grown."""
+        old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+        lost = [line for line, other in zip(old, [*new, *old], strict=False) if line != other]
+        whole = [line for line in lost if line.endswith(b"\n")]
+        newest = fact_of(new[-1])[0]
+        is_loose = all(fact_of(line)[0] < newest for line in whole)
+        self.check("chain", is_loose, f"{lb.name} lost {len(whole)} lines of {rollout}")
+        self._known.add(rollout)
+        for line in new:
+            epoch, fact = fact_of(line)
+            if isinstance(fact, Intended):
+                self._copied.add((rollout, epoch, fact.step))
+
+    def _fact(self, fact: Fact) -> None:
+        match fact:
+            case Opened():
+                self._begin(fact)
+            case DeclaredOff():
+                self.off = fact.load_balancers
+            case Claimed():
+                age_ms = self.world.now_ms - self.world.store_failed_ms
+                is_well = not self.world.store or age_ms < RECENT_MS
+                self.check("store", is_well, f"{fact.backends} are claimed")
+            case Forced():
+                self.is_forced = True
+            case Proved():
+                self._proved(fact)
+            case Released():
+                self.is_forced = False
+                self._released(fact)
+            case Decided():
+                self.decisions += 1
+                self.skipped |= set(fact.skip)
+            case Redirected():
+                self.decisions += 1
+            case Closed():
+                self.is_closed = True
+                self._closed(fact)
+            case _:
+                pass
+
+    def _begin(self, opened: Opened) -> None:
+        is_free = self.is_closed or not self.is_known_anywhere()
+        self.check("one rollout", is_free, f"{opened.rollout} begins")
+        self.opened, self.is_closed = opened, False
+        self.off, self.is_forced, self.decisions = frozenset(), False, 0
+        self.skipped, self.stops = frozenset(), Counter()
+        self.was = {n.name: version_of(n.artifact or "") for n in self.world.nodes.values()}
+        lbs = self.world.balancers
+        self.begun = {name: (lb.text, lb.current.text) for name, lb in lbs.items()}
+        for name, lb in lbs.items():
+            # What was found, looked at and accepted is what may be replaced.
+            if opened.initial.get(name) == sha(lb.text):
+                lb.authors[lb.text] = ORIGINAL if opened.purpose is Purpose.ADOPT else US
+
+    def is_known_anywhere(self) -> bool:
+        """Answers whether a load balancer ever took the record of the rollout in hand.
+
+        Until then nothing was done, and a lost disk takes all there is of it along.
+        """
+        rollout = self.opened.rollout if self.opened else ""
+        return rollout in self._known
+
+    def _proved(self, fact: Proved) -> None:
+        node, opened = self.world.nodes[fact.backend], self.opened
+        assert opened is not None
+        wanted = opened.release
+        if fact.goal is Goal.PREVIOUS:
+            wanted = self.was[fact.backend]
+        is_hurt = node.hurt_at_ms > self.world.now_ms - RECENT_MS
+        is_so = node.is_healthy(self.world.now_ms) and node.serves == wanted
+        is_so = is_so and node.artifact == artifact_of(wanted)
+        self.check("truth", is_so or is_hurt, f"{fact.backend} is proved, serves {node.serves}")
+
+    def _released(self, fact: Released) -> None:
+        for lb in self.counting():
+            up = self.world.up(lb)
+            is_so = not set(fact.out) & up or self._is_theirs(lb)
+            self.check("truth", is_so, f"claim {fact.claim} leaves {fact.out} out of {lb.name}")
+
+    # --- how it ended
+
+    def _closed(self, fact: Closed) -> None:
+        opened = self.opened
+        assert opened is not None
+        self.world.tell("record", f"closed: {fact.ending}")
+        order = [b for b in opened.order if b not in self.skipped]
+        match opened.purpose, fact.ending:
+            case _, Ending.NOTHING_TOUCHED:
+                self._nothing_touched()
+            case Purpose.DEPLOY, Ending.DONE:
+                for name in [*order, *opened.already]:
+                    self._runs(name, (opened.release,))
+            case Purpose.DEPLOY, _:
+                for name in order:
+                    self._runs(name, (opened.release, self.was[name]))
+            case Purpose.ADOPT, Ending.DONE:
+                self._files_are(US)
+            case Purpose.UNADOPT, Ending.DONE:
+                self._files_are(ORIGINAL)
+            case Purpose.ADOPT, _:
+                self._files_are(ORIGINAL)
+            case _:
+                pass
+        for lb in self.counting():
+            is_theirs = self._is_theirs(lb) or lb.authors[lb.text] == PERSON
+            is_live = lb.current.text == lb.text or is_theirs
+            self.check("ending", is_live, f"{lb.name} serves another file than lies there")
+
+    def _nothing_touched(self) -> None:
+        self.check("ending", not self.stops, f"nothing touched, but stopped {dict(self.stops)}")
+        for name, found in self.begun.items():
+            lb = self.world.balancers[name]
+            is_ours = lb.authors[lb.text] == US and not self._is_theirs(lb)
+            same = (lb.text, lb.current.text) == found
+            self.check("ending", same or not is_ours, f"nothing touched, but {name}")
+
+    def _runs(self, name: str, versions: Sequence[str]) -> None:
+        node, now_ms = self.world.nodes[name], self.world.now_ms
+        opened = self.opened
+        assert opened is not None
+        was_stopped = any(stopped == name for stopped, _ in self.stops)
+        is_hurt = node.hurt_at_ms > now_ms - RECENT_MS
+        is_good = node.is_healthy(now_ms) and node.serves in versions
+        is_good = is_good and (not was_stopped or node.artifact == artifact_of(node.serves or ""))
+        if was_stopped or len(versions) == 1:
+            self.check("ending", is_good or is_hurt, f"{name} serves {node.serves}")
+        is_out_before = name in opened.left_out and not was_stopped
+        for lb in self.counting():
+            is_in = name in self.world.up(lb) or self._is_theirs(lb)
+            is_edited = lb.authors[lb.text] == PERSON
+            is_fine = is_in or is_out_before or is_edited
+            self.check("ending", is_fine, f"{lb.name} sends nothing to {name}")
+
+    def _files_are(self, author: str) -> None:
+        for lb in self.counting():
+            is_so = lb.authors[lb.text] == author or self._is_theirs(lb)
+            self.check("ending", is_so, f"the file on {lb.name} is of {lb.authors[lb.text]}")

@@ -1,0 +1,308 @@
+"""The engine with one thing wrong, many times over: what the simulator must notice.
+
+A mutant is the source with one text replaced by another, in a copy of its own; the simulator runs
+there unchanged until a promise is broken. `python -m tests.simulation.mutants` prints which seed
+catches each; one that is not caught is a hole in the simulator, or no mistake at all.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS_MAX = 1500
+
+DECIDE, SAFETY = "rolling_deploy/rollout/decide.py", "rolling_deploy/rollout/safety.py"
+VIEW, FOLD = "rolling_deploy/rollout/view.py", "rolling_deploy/rollout/fold.py"
+RUNNER, JOURNAL = "rolling_deploy/runner.py", "rolling_deploy/rollout/journal.py"
+RECORD, LIFE = "rolling_deploy/operations/record.py", "rolling_deploy/operations/life.py"
+OPENING = "rolling_deploy/operations/opening.py"
+WORLD, THERE = "tests/simulation/world.py", "tests/simulation/fleet_commands.py"
+MACHINES, COPIES = "tests/simulation/machines.py", "tests/simulation/record_commands.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake.
+
+    Attributes:
+        edits: file, the text that stands there, the text instead.
+    """
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+
+
+def _skips(rule: str) -> tuple[str, str, str]:
+    """The rule has nothing to say, ever."""
+    return (
+        DECIDE,
+        f"def {rule}(view: View) -> Move | None:\n",
+        f"def {rule}(view):\n    return None\n",
+    )
+
+
+_NO_DRAIN_IN_SAFETY = (SAFETY, "if balancer.earlier_workers != 0 and not is_drained:", "if False:")
+_OWN_FILE_IN_SAFETY = (SAFETY, '"" if is_ours or found or is_back else', '"" if True else')
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("no flock", ((WORLD, "while self.is_busy(machine):", "while False:"),)),
+    Mutant("no epoch", ((WORLD, "if epoch < highest.epoch or is_other:", "if False:"),)),
+    Mutant(
+        "the epoch does not rise with a new life",
+        (
+            (
+                LIFE,
+                "token = FenceToken(record.opened.rollout, hand.epoch + 1",
+                "token = FenceToken(record.opened.rollout, hand.epoch",
+            ),
+        ),
+    ),
+    Mutant("no digest compare", ((THERE, "if sha(lb.text) != step.replaces:", "if False:"),)),
+    Mutant("no guard", ((THERE, "if not world.has_guard:", "if True:"),)),
+    Mutant(
+        "record after acting",
+        (
+            (
+                RUNNER,
+                "        tried = record.attempts\n",
+                """        tried = record.attempts
+        for early in steps:
+            self.machines.perform(early, record.opened, self.token)
+""",
+            ),
+        ),
+    ),
+    Mutant(
+        "an intent is on the own disk only",
+        ((RECORD, "        if before_acting:\n", "        if False:\n"),),
+    ),
+    Mutant(
+        "an intent is on the load balancers only",
+        ((RECORD, "        self.file.put(lines, self._size)\n", ""),),
+    ),
+    Mutant(
+        "redo instead of look",
+        (
+            (
+                DECIDE,
+                "    doubt = Result(Outcome.IN_DOUBT",
+                """    return Act(tuple(i.step for i in open_intents.values()))
+    doubt = Result(Outcome.IN_DOUBT""",
+            ),
+        ),
+    ),
+    Mutant(
+        "trust the exit code of a reload",
+        (
+            (VIEW, "is_live = seen.live == stamp.generation and seen.is_settled", "is_live = True"),
+            (
+                SAFETY,
+                "if balancer.live != stamp.generation or not balancer.is_settled:",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "ignore parked", ((OPENING, "parked = found.parked - left_out", "parked = frozenset()"),)
+    ),
+    Mutant(
+        "skip the capacity guard",
+        (
+            (DECIDE, '    if claimed <= record.left_out:\n        return ""', '    return ""'),
+            (SAFETY, "if len(left) < record.opened.policy.serving_min:", "if False:"),
+        ),
+    ),
+    Mutant(
+        "forget an older generation",
+        (
+            (
+                MACHINES,
+                "for workers in self.living(now_ms) if",
+                "for workers in self.living(now_ms) if workers in self.retiring[-1:] and",
+            ),
+        ),
+    ),
+    Mutant("no drain", (_skips("drain"), _NO_DRAIN_IN_SAFETY)),
+    Mutant("no drain, and safety awake", (_skips("drain"),)),
+    Mutant(
+        "what cannot be told of workers is taken for none",
+        (
+            (DECIDE, "seen.earlier_workers != 0", "(seen.earlier_workers or 0) != 0"),
+            (DECIDE, "also_unknown and seen.earlier_workers is None", "False"),
+            (SAFETY, "balancer.earlier_workers != 0", "(balancer.earlier_workers or 0) != 0"),
+        ),
+    ),
+    Mutant(
+        "put back without a proof",
+        (
+            (
+                VIEW,
+                "        if seen is None or not self.is_on_target(backend) or seen.health is None:",
+                """        return True
+        if seen is None or not self.is_on_target(backend) or seen.health is None:""",
+            ),
+        ),
+    ),
+    Mutant(
+        "a healthy answer of any version is good",
+        ((VIEW, "return seen.health.version == wanted", "return True"),),
+    ),
+    Mutant(
+        "put back what is not proven",
+        (
+            (
+                VIEW,
+                "return others | (backends if claim.unsettled else record.unproven & backends)",
+                "return others | (backends if claim.unsettled else frozenset())",
+            ),
+            (SAFETY, "    back = record.unproven - step.out\n", "    back = ()\n"),
+        ),
+    ),
+    Mutant(
+        "attempts begin anew with each life",
+        (
+            (
+                FOLD,
+                "def _taken_over(record: Record, at_ms: int) -> Record:\n",
+                "def _taken_over(record, at_ms):\n    record = replace(record, attempts={})\n",
+            ),
+        ),
+    ),
+    Mutant(
+        "a load balancer that is cut off counts as out",
+        (
+            (
+                DECIDE,
+                "    if view.cut_off:\n        return Note((GaveUp(untouched",
+                "    if False:\n        return Note((GaveUp(untouched",
+            ),
+            (SAFETY, 'return f"{name} was not seen"', "continue"),
+        ),
+    ),
+    Mutant(
+        "a hand edit is written over",
+        (
+            (DECIDE, "if seen is None or name in view.edited:", "if seen is None:"),
+            _OWN_FILE_IN_SAFETY,
+        ),
+    ),
+    Mutant("the original is not kept", ((THERE, "    if step.adopt:\n", "    if False:\n"),)),
+    Mutant(
+        "an adopted file is not taken for an original",
+        ((DECIDE, "adopts = opened.purpose is Purpose.ADOPT and", "adopts = False and"),),
+    ),
+    Mutant("a command that still runs is not waited for", (_skips("await_earlier"),)),
+    Mutant("of two records the longer one wins", ((JOURNAL, "    if odd:\n", "    if False:\n"),)),
+    Mutant(
+        "a copy is added to without looking",
+        (
+            (
+                COPIES,
+                "if size and _sha(before[:size].splitlines(keepends=True)[-1]) != tail_sha:",
+                "if False:",
+            ),
+            (
+                COPIES,
+                "if extra and _sha(extra) != loose and not stdin.startswith(extra):",
+                "if False:",
+            ),
+        ),
+    ),
+    Mutant(
+        "the session store is not asked", ((DECIDE, "check.verdict is Verdict.REFUSED", "False"),)
+    ),
+    Mutant("nothing is put back before the end", (_skips("put_back"),)),
+    Mutant(
+        "an aborted unadoption leaves an original unserved",
+        (
+            (
+                DECIDE,
+                "isinstance(step, Unadopt) and step.replaces == originals.get(step.load_balancer)",
+                "False",
+            ),
+        ),
+    ),
+)
+
+HINTS: Mapping[str, int] = {
+    "no flock": 38,
+    "no epoch": 293,
+    "the epoch does not rise with a new life": 2,
+    "no digest compare": 392,
+    "no guard": 171,
+    "redo instead of look": 23,
+    "trust the exit code of a reload": 105,
+    "ignore parked": 9,
+    "skip the capacity guard": 1,
+}
+"""A seed that is known to notice a mutant; tried first, so that the short form is short."""
+
+
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[Path]:
+    """A copy of the sources with the mistake in it.
+
+    Raises:
+        ValueError: the text to be replaced is not there: the mutant is out of date.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for part in ("rolling_deploy", "templates", "tests/simulation"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, copy / part, ignore=ignored)
+        for name, there, instead in mutant.edits:
+            path = copy / name
+            text = path.read_text(encoding="utf-8")
+            if there not in text:
+                raise ValueError(f"mutant `{mutant.name}`: `{there}` is not in {name}")
+            path.write_text(text.replace(there, instead), encoding="utf-8")
+        yield copy
+
+
+def caught_by(mutant: Mutant, seeds_max: int = SEEDS_MAX) -> str:
+    """Answers which seed notices the mutant and how it says so; empty when none does."""
+    with mutated(mutant) as copy:
+        for first, count in ((HINTS.get(mutant.name, 0), 1), (0, seeds_max)):
+            argv = [sys.executable, "-m", "tests.simulation", "--until-broken"]
+            argv += ["--from", str(first), "--seeds", str(count)]
+            done = subprocess.run(
+                argv,
+                cwd=copy,
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(copy)},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=900,
+            )
+            found = re.findall(r"^seed \d+: .*$", done.stdout + done.stderr, re.MULTILINE)
+            if done.returncode:
+                # What the mistake makes raise is noticed too.
+                return str(found[0]) if found else done.stderr.strip().splitlines()[-1]
+    return ""
+
+
+def main() -> int:
+    """Answers 1 when a mutant was not caught."""
+    wanted = sys.argv[1:]
+    alive = 0
+    for mutant in MUTANTS:
+        if wanted and not any(word in mutant.name for word in wanted):
+            continue
+        said = caught_by(mutant)
+        alive += not said
+        print(f"{'caught' if said else 'ALIVE '}  {mutant.name}: {said[:150]}", flush=True)
+    print(f"{alive} mutants alive")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Thousands of rollouts under mixed misfortune and human hands: no promise is broken, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from tests.simulation.__main__ import Figures, run_seeds
+from tests.simulation.audit import INVARIANTS
+from tests.simulation.regressions import REGRESSIONS
+from tests.simulation.scenario import TURNS_BUSY, Scenario, scenario_of
+from tests.simulation.simulate import simulate
+
+SEEDS = 2_000
+CHUNK = 100
+
+
+@pytest.fixture(scope="module")
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """What all seeds of this module amount to, told at its end."""
+    total = Figures()
+    yield total
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(
+            f"\n  simulation: {total.seeds} seeds, {total.rollouts} rollouts, {total.lives} lives, "
+            f"{total.checked.total()} invariants checked, violations: {len(total.broken)}"
+        )
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_no_seed_breaks_a_promise_and_each_comes_to_an_end(first: int, figures: Figures) -> None:
+    """The real runner, decide, safety, record, lock and upstreams, whole lives of them."""
+    some = run_seeds(range(first, first + CHUNK))
+    figures.join(some)
+    told = [f"seed {seed}: {broken}" for seed, broken in some.broken.items()]
+    assert not told, "\n".join([*told, "python -m tests.simulation --seed N --shrink"])
+
+
+def test_every_invariant_is_really_checked() -> None:
+    """A checker that is never asked cannot find anything."""
+    checked = run_seeds(range(200)).checked
+    assert {name for name in INVARIANTS if not checked[name]} == set()
+
+
+@pytest.mark.parametrize("scenario", REGRESSIONS, ids=lambda one: str(one.seed))
+def test_what_once_broke_a_promise_breaks_none_any_more(scenario: Scenario) -> None:
+    """Every scenario that the simulator ever found, cut down to what it took."""
+    assert simulate(scenario).broken == ()
+
+
+@pytest.mark.parametrize("seed", [3, 65, 124, 631, 1398])
+def test_the_same_seed_takes_the_same_turns_to_the_last_one(seed: int) -> None:
+    """Or a failure could not be looked at again."""
+    one, other = simulate(scenario_of(seed)), simulate(scenario_of(seed))
+    assert one.trace == other.trace
+    assert one.checked == other.checked
+
+
+def test_with_the_lock_disabled_the_fencing_alone_holds() -> None:
+    """Several operators at once, none of which the lock keeps out: one acts, or none does."""
+    held = 0
+    for seed in range(150):
+        rng = Random(seed)
+        second = tuple((rng.randrange(TURNS_BUSY), "resume") for _ in range(4))
+        scenario = replace(scenario_of(seed), has_lock=False, second=second)
+        outcome = simulate(scenario)
+        assert not outcome.broken, f"seed {seed}: {outcome.broken}"
+        held += outcome.ends["RolloutHeld"]
+    assert held, "nobody was ever refused: the operators never met"
