@@ -5,6 +5,7 @@ Heavy imports are made inside the commands, so that `--help` costs little more t
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -12,6 +13,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -93,9 +96,22 @@ output_options = _together(
     ),
     click.option("--json", "as_json", is_flag=True, help="The same as `--output json`."),
 )
+WAIT_S = 3_600
+"""What `--wait` waits without a value: as long as a job of GitLab's may take by default."""
+
 acting_options = _together(
     inventory_option,
     state_dir_option,
+    click.option(
+        "--wait",
+        "wait_s",
+        type=click.IntRange(0, 86_400),
+        is_flag=False,
+        flag_value=WAIT_S,
+        default=0,
+        metavar="[SECONDS]",
+        help=f"Wait while somebody living holds the rollout; {WAIT_S} s without a value.",
+    ),
     click.option("--yes", is_flag=True, help="Do not ask."),
     click.option("--reason", default="", metavar="TEXT", help="Kept in the record and the lock."),
     without_option,
@@ -158,6 +174,7 @@ def run(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
     state_dir: Path | None,
+    wait_s: int,
     release: str,
     yes: bool,
     reason: str,
@@ -181,8 +198,8 @@ def run(  # noqa: PLR0913 # a command's options
                     adopted.raise_unless_done()
 
         acceptance = Acceptance(load_pending=load_pending)
-        ended = rollouts.run(desk, release, acceptance=acceptance, adopt_first=adopt_first)
-        _finish(desk, ended)
+        act = partial(rollouts.run, desk, release, acceptance=acceptance, adopt_first=adopt_first)
+        _act(desk, wait_s, act)
 
 
 @cli.command()
@@ -195,6 +212,7 @@ def resume(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
     state_dir: Path | None,
+    wait_s: int,
     yes: bool,
     reason: str,
     without: tuple[str, ...],
@@ -210,7 +228,8 @@ def resume(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import rollouts
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, rollouts.resume(desk, skip=skip, load_pending=load_pending))
+        act = partial(rollouts.resume, desk, skip=skip, load_pending=load_pending)
+        _act(desk, wait_s, act)
 
 
 @cli.command()
@@ -225,6 +244,7 @@ def abort(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
     state_dir: Path | None,
+    wait_s: int,
     yes: bool,
     reason: str,
     without: tuple[str, ...],
@@ -237,7 +257,8 @@ def abort(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import rollouts
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, rollouts.abort(desk, leave_changed=leave_changed, load_pending=load_pending))
+        act = partial(rollouts.abort, desk, leave_changed=leave_changed, load_pending=load_pending)
+        _act(desk, wait_s, act)
 
 
 @cli.command()
@@ -247,6 +268,7 @@ def adopt(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
     state_dir: Path | None,
+    wait_s: int,
     yes: bool,
     reason: str,
     without: tuple[str, ...],
@@ -258,7 +280,7 @@ def adopt(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import adoption
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, adoption.adopt(desk, load_pending=load_pending))
+        _act(desk, wait_s, partial(adoption.adopt, desk, load_pending=load_pending))
 
 
 @cli.command()
@@ -268,6 +290,7 @@ def unadopt(  # noqa: PLR0913 # a command's options
     *,
     inventory_path: Path,
     state_dir: Path | None,
+    wait_s: int,
     yes: bool,
     reason: str,
     without: tuple[str, ...],
@@ -279,22 +302,41 @@ def unadopt(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import adoption
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
-        _finish(desk, adoption.unadopt(desk, load_pending=load_pending))
+        _act(desk, wait_s, partial(adoption.unadopt, desk, load_pending=load_pending))
 
 
 @cli.command()
 @inventory_option
 @state_dir_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also when the holder is alive and may be acting.")
 @without_option
-def unlock(
-    *, inventory_path: Path, state_dir: Path | None, yes: bool, without: tuple[str, ...]
+@json_option
+def unlock(  # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    yes: bool,
+    force: bool,
+    without: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Free the lock of a run that is dead, after showing what it left undone."""
-    from rolling_deploy.operations import rollouts
+    from rolling_deploy.operations import unlocking
+    from rolling_deploy.report.json_lines import one_line
+    from rolling_deploy.report.unlock import UnlockView, unlock_lines, unlock_object
+
+    def show(view: UnlockView) -> None:
+        # With JSON the lines still come before a question, for the person who answers it.
+        if not as_json or not yes:
+            view = replace(view, next_step=_with_options(view.next_step, inventory_path, state_dir))
+            click.echo("\n".join(unlock_lines(view)), err=as_json)
 
     with _desk(inventory_path, state_dir, yes, without=without, output="plain") as desk:
-        click.echo(rollouts.unlock(desk))
+        view = unlocking.unlock(desk, show, is_forced=force)
+    view = replace(view, next_step=_with_options(view.next_step, inventory_path, state_dir))
+    done = "unlocked" if view.is_unlocked else "left as it is"
+    click.echo(one_line(unlock_object(view)) if as_json else done)
 
 
 @cli.command()
@@ -418,7 +460,8 @@ def _with_options(next_step: str, inventory: Path, state_dir: Path | None) -> st
         options += f" -i {shlex.quote(str(inventory))}"
     if state_dir is not None:
         options += f" --state-dir {shlex.quote(str(state_dir))}"
-    return re.sub(r"(rolling-deploy [a-z]+)", rf"\1{options}", next_step) if options else next_step
+    # A function: in a text, a backslash of the path would be taken for a reference.
+    return re.sub(r"rolling-deploy [a-z]+", lambda command: command[0] + options, next_step)
 
 
 def _hear_signals(stop: Stop) -> None:
@@ -439,6 +482,8 @@ def _hear_signals(stop: Stop) -> None:
 
 
 def _confirm(view: Viewer, *, yes: bool) -> Callable[[str], bool]:
+    from rolling_deploy.report.plain import printable
+
     def confirm(question: str) -> bool:
         if yes:
             return True
@@ -449,9 +494,17 @@ def _confirm(view: Viewer, *, yes: bool) -> Callable[[str], bool]:
                 next_step="answer it with `--yes`",
             )
         view.pause()
-        return click.confirm(question, default=False, err=True)
+        return click.confirm(printable(question), default=False, err=True)
 
     return confirm
+
+
+def _act(desk: Desk, wait_s: int, act: Callable[[], Run | None]) -> None:
+    """Do it, when nobody else is at it, and finish."""
+    from rolling_deploy.operations.waiting import patiently
+
+    desk.wait_ms = wait_s * 1000
+    _finish(desk, patiently(desk, act))
 
 
 def _finish(desk: Desk, ended: Run | None) -> None:
@@ -464,18 +517,27 @@ def _finish(desk: Desk, ended: Run | None) -> None:
 
 
 def error_lines(error: RollingDeployError) -> list[str]:
-    """Answers the message of an error: what happened, where, is the site all right, what next."""
+    """Answers the message of an error: what happened, where, is the site all right, what next.
+
+    Machines' own words stand in it, so every line is made harmless to a terminal and a CI log.
+    """
+    from rolling_deploy.report.plain import printable
+
     lines = [f"error: {error.what}"]
     if isinstance(error, InputWrong):
         lines += [f"  {problem}" for problem in error.problems]
     for title, text in (("where", error.where), ("site", error.site), ("next", error.next_step)):
         if text:
             lines.append(f"  {title}: {text}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def main() -> NoReturn:
     """The entry point: every end has its own exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the terminal's encoding lacks is spelled out; it must not end the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

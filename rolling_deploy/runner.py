@@ -31,7 +31,7 @@ from rolling_deploy.rollout.move import Act, Finish, Halt, Note, Wait
 from rolling_deploy.rollout.observed import Interest, Seen
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.safety import check
-from rolling_deploy.rollout.step import Outcome, Result, Step, machine_of
+from rolling_deploy.rollout.step import Outcome, Result, Step, changes_something, machine_of
 from rolling_deploy.rollout.view import wanted_out
 
 TURNS_MAX = 1_000_000
@@ -179,7 +179,9 @@ class Runner:
         """
         tried = record.attempts
         facts = [Intended(s, tried.get(step_key(s, record.claims), 0) + 1) for s in steps]
-        entries = self._in_thread(lambda: self.journal.append(facts, before_acting=True), record)
+        # What only reads needs no witness elsewhere: its intent travels with the next that does.
+        acts = any(changes_something(step) for step in steps)
+        entries = self._in_thread(lambda: self.journal.append(facts, before_acting=acts), record)
         for entry in entries:
             record = self._advance(record, entry)
         # An intent that was written and not begun is in doubt, and looked at: that is safe.

@@ -63,6 +63,9 @@ class LoadBalancerSettings:
             managed file, and that a person has accepted.
         prove_limit_ms: how long a reload may take to be proved. 5 s covers 4,000 server blocks
             (measured 1.5 s) with room.
+        address: `host:port` where its users' requests come in; the prober asks there. Empty means
+            the machine's own address and the usual port of the prober's scheme.
+        access_log: its own path of the log, in place of the one in `AccessLogSettings`.
     """
 
     name: str
@@ -79,6 +82,8 @@ class LoadBalancerSettings:
     other_masters: str = "refuse"
     acknowledged_routes: tuple[str, ...] = ()
     prove_limit_ms: int = 5_000
+    address: str = ""
+    access_log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +279,76 @@ class SessionStoreSettings:
     deadline_ms: int = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class ProberSettings:
+    """Requests of our own through every load balancer during a rollout, as a user would send them.
+
+    Attributes:
+        path: empty means there is no prober.
+        host_header: empty means the load balancer's address. With `https` it is also the name the
+            certificate is checked against.
+        status: anything else counts as failed.
+        interval_ms: from the beginning of one request to the next, on each load balancer; 200 ms
+            sees what lasts longer than that and is no load.
+        timeout_ms: of one request; nginx gives up an upstream after 60 s, a user much sooner.
+        asked_from: `operator` or `load-balancers`: where the way through the network begins.
+    """
+
+    path: str = ""
+    scheme: str = "http"
+    host_header: str = ""
+    status: tuple[int, ...] = (200,)
+    interval_ms: int = 200
+    timeout_ms: int = 10_000
+    asked_from: str = "operator"
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSettings:
+    """The load balancers' own access logs.
+
+    Attributes:
+        is_read: they are to be read.
+        path: empty means those that the running configuration has for our upstreams.
+        format: name of the `log_format`; empty means the one the running configuration gives the
+            path, or `combined`.
+    """
+
+    is_read: bool = False
+    path: str = ""
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LossSettings:
+    """How it is counted what users lose during a rollout. Neither: not counted, and said so.
+
+    `max_errors` is in the fleet's policy.
+    """
+
+    prober: ProberSettings = ProberSettings()
+    access_logs: AccessLogSettings = AccessLogSettings()
+
+    @property
+    def is_configured(self) -> bool:
+        """Answers whether anything is counted."""
+        return bool(self.prober.path) or self.access_logs.is_read
+
+
+@dataclass(frozen=True, slots=True)
+class LockSettings:
+    """The lock that says who is at it. Read at every start and bound to no rollout.
+
+    Attributes:
+        expiry_s: a holder whose heart has not beaten for so long, by the load balancer's own
+            clock, is taken for dead. 30 s outlives a network that is away for a moment and a
+            laptop that changes its access point, and is short to wait for.
+    """
+
+    expiry_s: int = 30
+
+
 StrategySettings = TomcatSettings | ReleaseSettings
 
 
@@ -328,6 +403,8 @@ class Inventory:
     template: str
     template_name: str
     variables: Mapping[str, Any] = field(default_factory=dict)
+    lock: LockSettings = LockSettings()
+    losses: LossSettings = LossSettings()
 
 
 _LABEL_MAX = 22

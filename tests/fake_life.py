@@ -11,6 +11,7 @@ from rolling_deploy.ports import Event, FenceToken
 from rolling_deploy.rollout.facts import Fact, Intended, Opened
 from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.journal import Chain, Entry, encode, entries_after
+from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,
@@ -26,6 +27,7 @@ from tests.fake_faults import Crash, Fault, Plan
 from tests.fake_load_balancer import (
     FakeLoadBalancer,
 )
+from tests.fake_losses import read_on
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -45,6 +47,7 @@ class Life:
     last_hash: str = ""
     known: list[Entry] = field(default_factory=list)
     lines: tuple[bytes, ...] = ()
+    losses: Losses | None = None
 
     def __post_init__(self) -> None:
         self.known = list(self.chain.entries)
@@ -114,7 +117,11 @@ class Life:
         }
         if fault is Fault.CRASH_AFTER:
             self._die("look")
-        return Seen(now_ms, balancers, backends, world.store if interest.store else None)
+        if interest.losses is not None:
+            self.losses = read_on(world.logs, interest.losses, self.losses)
+        store = world.store if interest.store else None
+        losses = self.losses if interest.losses is not None else None
+        return Seen(now_ms, balancers, backends, store, losses)
 
     def wait(self, condition: Condition, limit_ms: int) -> None:
         """Let time pass until the condition holds, or to the limit."""

@@ -53,6 +53,8 @@ class World:
     hands_at: list[tuple[str, Callable[[World], None]]] = field(default_factory=list)
     """What happens right before the first port call whose label holds a text."""
     store: tuple[Check, ...] = ()
+    logs: dict[str, list[int]] = field(default_factory=dict)
+    """The access logs: a status for each request, by load balancer; only what tests write."""
     events: list[Event] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     has_guard: bool = False

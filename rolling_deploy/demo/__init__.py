@@ -10,6 +10,7 @@ session-carrying clients runs against them, and everything ends with the process
 | `servers` | which nginx, redis-server and sshd are used: the machine's own, or embedded ones |
 | `fleet` | brings everything up, writes the inventory, ends everything |
 | `keeper` | the process that owns every server, so that not even `kill -9` leaves one behind |
+| `ledger` | what the load balancers' access logs tell, compared with what the clients saw |
 | `load` | the clients, and the count of what they saw |
 | `ssh_server` | the embedded SSH server, where the machine has no OpenSSH |
 

@@ -254,6 +254,8 @@ class App:
             await self.stopping.wait()
         if self.flaw in {"broken", "never-healthy"}:
             return Reply(500, {"error": f"this release is {self.flaw}"})
+        if self.flaw == "read-only" and (request.method, request.path) == ("POST", "/cart"):
+            return Reply(500, {"error": f"this release is {self.flaw}"})
         match request.method, request.path:
             case "GET", "/health":
                 answer: Json = {"status": "up", "version": self.version, "pid": os.getpid()}
@@ -331,7 +333,7 @@ async def run(options: argparse.Namespace) -> None:
         return
     app = app_of(options)
     server = await asyncio.start_server(
-        app.serve, "127.0.0.1", options.port, limit=HEAD_MAX_BYTES, backlog=512
+        app.serve, options.bind, options.port, limit=HEAD_MAX_BYTES, backlog=512
     )
     note(options.events, "ready")
     await stop.wait()
@@ -345,6 +347,7 @@ def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(description="the demo application")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--bind", default=os.environ.get("BIND", "127.0.0.1"))
     parser.add_argument("--redis", required=True, metavar="HOST:PORT")
     parser.add_argument("--version-file", default=str(Path(__file__).with_name("VERSION")))
     parser.add_argument("--name", default="app", help="what X-Backend says")

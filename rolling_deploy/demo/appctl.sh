@@ -1,7 +1,8 @@
 #!/bin/sh
 # appctl DIR start|stop|restart|status: one instance of the demo application.
 #
-# DIR holds `instance.env` (PYTHON, NAME, PORT, REDIS, START_DELAY_MS) and the `current` link.
+# DIR holds `instance.env` (PYTHON, NAME, PORT, REDIS, START_DELAY_MS, and BIND where it is not
+# 127.0.0.1 that it listens on) and the `current` link.
 # `start` returns once the process runs, long before it answers, as a service manager does;
 # `stop` returns when the process is gone.
 set -u
@@ -33,7 +34,7 @@ start() {
     if running; then echo "$NAME already runs (pid $pid)"; return 0; fi
     [ -e current/app.py ] || { echo "no release at $dir/current" >&2; return 1; }
     release=$(readlink -f current)
-    export START_DELAY_MS
+    export START_DELAY_MS BIND="${BIND:-127.0.0.1}"
     # A real path, not the link: what a process was started from must not change under it.
     setsid "$PYTHON" -I -S "$release/app.py" --port "$PORT" --redis "$REDIS" --name "$NAME" \
         --version-file "$release/VERSION" --events "$dir/log/events.log" \

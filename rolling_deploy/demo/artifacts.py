@@ -13,6 +13,7 @@ FLAWS = {
     "broken": "every answer is 500",
     "wrong-version": "healthy, but says it is another version",
     "never-healthy": "accepts connections and never answers",
+    "read-only": "healthy, but every write of a user is answered 500",
     "logout": "healthy, but reads sessions under another prefix: every user is logged out",
 }
 """What can be wrong with a release, and how it shows."""

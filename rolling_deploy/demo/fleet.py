@@ -18,7 +18,7 @@ from typing import Self
 from rolling_deploy.demo import fleet_files, readiness
 from rolling_deploy.demo.artifacts import FLAWS, build_release
 from rolling_deploy.demo.fleet_files import AppNode, Balancer, Machine
-from rolling_deploy.demo.fleet_inventory import InventoryFacts, inventory
+from rolling_deploy.demo.fleet_inventory import InventoryFacts, inventory, losses
 from rolling_deploy.demo.free_ports import ReservedPorts
 from rolling_deploy.demo.keeper import Keeper, KeeperGone
 from rolling_deploy.demo.servers import Servers
@@ -43,6 +43,7 @@ class FleetShape:
             at a reload; 0 leaves it off. A retiring worker stays at least so long if clients
             keep connections, so it is kept short.
         wave_size, drain_limit_s, on_failure: what the inventory says.
+        counts_losses, max_errors: whether the inventory has a prober and reads the access logs.
         more_inventory: whole lines at the end of the inventory, for what is not here.
     """
 
@@ -54,6 +55,8 @@ class FleetShape:
     wave_size: int = 1
     drain_limit_s: int = 120
     on_failure: str = "halt"
+    counts_losses: bool = False
+    max_errors: int | None = None
     more_inventory: str = ""
 
 
@@ -230,6 +233,7 @@ class DemoFleet:
             wave_size=self.shape.wave_size,
             drain_limit_s=self.shape.drain_limit_s,
             on_failure=self.shape.on_failure,
+            losses=losses(self.shape.max_errors) if self.shape.counts_losses else "",
             more=self.shape.more_inventory,
         )
         text = inventory(facts, self.machines, self.balancers, self.nodes)

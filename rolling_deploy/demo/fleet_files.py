@@ -102,7 +102,8 @@ http {{
         '{{"at":"$msec","request_id":"$request_id","method":"$request_method",'
         '"uri":"$request_uri","status":"$status","upstream_addr":"$upstream_addr",'
         '"upstream_status":"$upstream_status","took_s":"$request_time",'
-        '"connection":"$connection","connection_requests":"$connection_requests"}}';
+        '"agent":"$http_user_agent","connection":"$connection",'
+        '"connection_requests":"$connection_requests"}}';
     access_log {prefix}/logs/access.log demo;
 {temp}{keepalive}    keepalive_timeout 65s;
 

@@ -15,6 +15,7 @@ class InventoryFacts:
 
     Attributes:
         user: the user to log in as.
+        losses: the section that counts what users lose; empty leaves it out.
         more: whole lines of further sections, for a fleet that differs.
     """
 
@@ -25,6 +26,7 @@ class InventoryFacts:
     wave_size: int
     drain_limit_s: int
     on_failure: str
+    losses: str = ""
     more: str = ""
 
 
@@ -40,7 +42,8 @@ def inventory(
         f"{general(facts)}\nhosts:\n{hosts}\n"
         f"load_balancers:\n{''.join(load_balancer(b, facts.nginx) for b in balancers)}\n"
         f"upstreams:\n  - name: {APPLICATION}\n\n"
-        f"backends:\n{''.join(backend(n, facts.directory) for n in nodes)}{facts.more}"
+        f"backends:\n{''.join(backend(n, facts.directory) for n in nodes)}"
+        f"{facts.losses}{facts.more}"
     )
 
 
@@ -86,12 +89,26 @@ session_store:
 """
 
 
+def losses(max_errors: int | None) -> str:
+    """Answers the section that counts what users lose: a prober, and the access logs."""
+    gate = "" if max_errors is None else f"  max_errors: {max_errors}\n"
+    return f"""
+losses:
+{gate}  prober:
+    path: /health
+    host_header: {APPLICATION}.example
+    interval_ms: 100
+  access_logs: {{}}
+"""
+
+
 def load_balancer(balancer: Balancer, nginx: str) -> str:
     """Answers one load balancer's entry."""
     prefix = balancer.prefix
     return f"""\
   - name: {balancer.name}
     host: {balancer.machine.name}
+    address: 127.0.0.1:{balancer.port}
     nginx:
       file: {balancer.upstream_file}
       state_dir: {balancer.machine.directory}/state

@@ -7,6 +7,7 @@ import sys
 import threading
 
 from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE, DemoFleet, FleetShape
+from rolling_deploy.demo.ledger import LogBook
 from rolling_deploy.demo.load import Load, LoadShape
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.demo.tally import Summary
@@ -26,16 +27,19 @@ def show(*, backends: int, load_balancers: int, keep: bool, keep_alive: bool, ou
     """Run the demo and answer its exit code: 0, when nobody noticed anything.
 
     Raises:
-        InvariantBroken: somebody did.
+        InvariantBroken: somebody did, or the load balancers' access logs tell another story than
+            the clients.
         RollingDeployError: the fleet does not come up, or the rollout did not end well.
     """
     servers = Servers.find()
-    shape = FleetShape(backends=backends, load_balancers=load_balancers)
+    shape = FleetShape(backends=backends, load_balancers=load_balancers, counts_losses=True)
     view = viewer(output)
     with DemoFleet(None, servers, shape) as fleet:
         _say("\n".join(fleet.describe()))
-        summary = _roll_under_load(fleet, view, keep_alive=keep_alive)
-        print("\n".join(summary.lines()))  # noqa: T201 # the demo's data
+        with LogBook(load_inventory(fleet.inventory_path)) as book:
+            summary = _roll_under_load(fleet, view, keep_alive=keep_alive)
+            print("\n".join(summary.lines()))  # noqa: T201 # the demo's data
+            print(book.compared(summary))  # noqa: T201 # the same
         if keep:
             _wait_for_a_person(fleet)
     noticed = {

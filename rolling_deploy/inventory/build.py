@@ -12,7 +12,7 @@ from rolling_deploy.inventory.fields import Shape
 from rolling_deploy.inventory.kinds import SERVER_KEYS
 from rolling_deploy.inventory.machine_shapes import LoadBalancerShape, ServerShape
 from rolling_deploy.inventory.merge import Effective, Given, effective, given, place_key
-from rolling_deploy.inventory.model import InventoryShape
+from rolling_deploy.inventory.model import InventoryShape, LossesShape
 from rolling_deploy.inventory.places import (
     backend_state_dir,
     load_balancer_state_dir,
@@ -28,11 +28,15 @@ from rolling_deploy.rollout.fleet import (
     Policy,
 )
 from rolling_deploy.settings import (
+    AccessLogSettings,
     BackendSettings,
     HealthSettings,
     HostTarget,
     Inventory,
     LoadBalancerSettings,
+    LockSettings,
+    LossSettings,
+    ProberSettings,
     ReleaseSettings,
     ServerSettings,
     SessionStoreSettings,
@@ -90,6 +94,8 @@ def build(shape: InventoryShape, source: Source) -> Inventory:
         template=source.template,
         template_name=source.template_name,
         variables=shape.variables or {},
+        losses=_losses(shape.losses),
+        lock=settings_of(LockSettings, given(shape.lock)),
     )
 
 
@@ -145,6 +151,8 @@ def _load_balancer(balancer: LoadBalancerShape, shape: InventoryShape) -> LoadBa
         "host": balancer.host or balancer.name,
         "file": file,
         "state_dir": posixpath.normpath(nginx.get("state_dir") or state_dir),
+        "address": balancer.address or "",
+        "access_log": balancer.access_log or "",
     }
     return settings_of(LoadBalancerSettings, nginx, computed)
 
@@ -187,6 +195,17 @@ def _strategy(backend: Effective, source: Source) -> StrategySettings:
     return settings_of(ReleaseSettings, upgrade, computed, source)
 
 
+def _losses(losses: LossesShape | None) -> LossSettings:
+    """Answers what is counted: a section that is written, even an empty one, is asked for."""
+    if losses is None:
+        return LossSettings()
+    is_read = losses.access_logs is not None
+    return LossSettings(
+        settings_of(ProberSettings, given(losses.prober)),
+        settings_of(AccessLogSettings, given(losses.access_logs), {"is_read": is_read}),
+    )
+
+
 def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fleet:
     drain, rollout = given(shape.drain), given(shape.rollout)
     values = rollout | {f"drain_{key}": value for key, value in drain.items()}
@@ -194,6 +213,8 @@ def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fl
         values["drain_at_limit"] = DrainAtLimit(values["drain_at_limit"])
     if "on_failure" in values:
         values["on_failure"] = OnFailure(values["on_failure"])
+    values["counts_losses"] = _losses(shape.losses).is_configured
+    values["max_errors"] = given(shape.losses).get("max_errors")
     return Fleet(
         application=shape.application,
         load_balancers=tuple(LoadBalancer(balancer.name) for balancer in shape.load_balancers),

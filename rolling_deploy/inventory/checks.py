@@ -38,6 +38,7 @@ def check(inventory: InventoryShape, problems: Problems) -> None:
     for backend in (defaults(inventory), *backends):
         _check_health(backend, problems)
         _check_warm_up(backend, problems)
+    _check_losses(inventory, problems)
     check_sharing(inventory, backends, problems)
     if are_lines_sound and not problems.is_damaged("backends", "upstreams", "rollout"):
         check_waves(inventory, backends, problems)
@@ -58,6 +59,24 @@ def _check_missing(problems: Problems) -> None:
             extra = field.json_schema_extra
             if isinstance(extra, dict) and MUST in extra and key not in value:
                 problems.add((*path, key), SET, MISSING)
+
+
+def _check_losses(inventory: InventoryShape, problems: Problems) -> None:
+    """A gate without anything that counts would never close; a log that is not read is none."""
+    losses = _raw(problems, ("losses",))
+    if isinstance(losses, dict) and not losses.keys() & {"prober", "access_logs"}:
+        problems.add(("losses",), "`prober` or `access_logs` or both", "neither of them")
+    logs = _raw(problems, ("losses", "access_logs"))
+    own = [balancer.access_log for balancer in inventory.load_balancers or []]
+    if not isinstance(logs, dict):
+        for index, path in enumerate(own):
+            if path:
+                hint = "only `losses.access_logs` reads it"
+                place = ("load_balancers", index, "access_log")
+                problems.add(place, "left out without `losses.access_logs`", SET, hint)
+    elif "format" in logs and "path" not in logs and not any(own):
+        hint = "without a path the running configuration says both"
+        problems.add(("losses", "access_logs", "format"), "left out without `path`", SET, hint)
 
 
 def _check_hosts(

@@ -72,10 +72,20 @@ _MS_S = 0.001
 NAME_WORDS = "letters, digits, `.`, `_` or `-`, beginning with a letter or digit"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+HOST_MAX, LABEL_MAX = 253, 63
+"""Of a host name and of each part between its dots (RFC 1035)."""
+NAME_MAX = 100
+"""Names become file names, which most file systems bound at 255 bytes, with ours around them."""
 _RELEASE_MARK = "{release}"
 _URL = re.compile(
     r"rediss?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[0-9]{0,4})?"
 )
+
+
+def _name_objection(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        return NO
+    return f"longer than {NAME_MAX} characters" if len(text) > NAME_MAX else ""
 
 
 def _is_host(text: str) -> bool:
@@ -83,7 +93,9 @@ def _is_host(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         is_dotted_number = re.fullmatch(r"[0-9.]+", text) is not None
-        return not is_dotted_number and _HOST.fullmatch(text) is not None and ".." not in text
+        is_too_long = len(text) > HOST_MAX or any(len(p) > LABEL_MAX for p in text.split("."))
+        is_name = _HOST.fullmatch(text) is not None and ".." not in text
+        return is_name and not is_dotted_number and not is_too_long
     return True
 
 
@@ -211,7 +223,7 @@ def _identifier_objection(text: str) -> str:
 
 Text = Annotated[str, Kind("text", lambda text: "" if text.strip() else NO)]
 Flag = Annotated[bool, Kind("`true` or `false`", lambda _: "")]
-Name = Annotated[str, Kind(f"a name of {NAME_WORDS}", _like(_NAME))]
+Name = Annotated[str, Kind(f"a name of {NAME_WORDS}", _name_objection)]
 Host = Annotated[str, Kind("a host name or an IP address", _host_objection)]
 Address = Annotated[str, Kind("an address `host:port`", _address_objection)]
 Ip = Annotated[str, Kind("an IP address", _is_ip)]
@@ -224,6 +236,8 @@ Seconds = Annotated[
     float, Kind(f"a number of seconds from {_MS_S} to {WEEK_S}", _between(_MS_S, WEEK_S))
 ]
 WholeSeconds = Annotated[int, Kind("a whole number of seconds from 1 to 3600", _between(1, 3600))]
+LockSeconds = Annotated[int, Kind("a whole number of seconds from 5 to 3600", _between(5, 3600))]
+"""The machines' files tell whole seconds only, so a beat must not be much shorter than one."""
 Milliseconds = Annotated[
     int, Kind("a whole number of milliseconds from 1 to 600000", _between(1, 600_000))
 ]
@@ -270,6 +284,7 @@ HeaderValue = Annotated[str, Kind("text of printable ASCII characters", _like(r"
 JsonPath = Annotated[
     str, Kind("a dotted path into a JSON body, like `build.version`", _like(r"[^.\s]+(\.[^.\s]+)*"))
 ]
+FormatName = Annotated[str, Kind("the name of a `log_format`", _like(r"[A-Za-z0-9_.-]+"))]
 Regex = Annotated[str, Kind("a regular expression", _regex_objection)]
 VersionPattern = Annotated[
     str, Kind("a regular expression with exactly one group", _one_group_objection)

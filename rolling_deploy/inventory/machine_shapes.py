@@ -119,6 +119,13 @@ class LoadBalancerShape(Shape):
 
     name: kinds.Name = must("its name in plans, reports and commands")
     host: kinds.Name = worked_out("its name", "the machine it runs on, one of `hosts`")
+    address: kinds.Address = worked_out(
+        "the machine's address, with port 80 or, for `https`, 443",
+        "`host:port` where its users' requests come in; the prober asks there",
+    )
+    access_log: kinds.RemoteFile = worked_out(
+        "`path` of `losses.access_logs`", "its own access log, where its path differs"
+    )
     nginx: NginxShape = worked_out("all from `nginx`", "overrides of `nginx` for this one")
 
 

@@ -24,7 +24,10 @@ from rolling_deploy.inventory.machine_shapes import (
 )
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.settings import (
+    AccessLogSettings,
     HealthSettings,
+    LockSettings,
+    ProberSettings,
     ReleaseSettings,
     SessionStoreSettings,
     TomcatSettings,
@@ -241,6 +244,16 @@ class RolloutShape(Shape):
     )
 
 
+class LockShape(Shape):
+    """The lock on the load balancers that says who is at it; `unlock` frees it."""
+
+    expiry_s: kinds.LockSeconds = same(
+        LockSettings,
+        "expiry_s",
+        "a holder that has been silent for so long is taken for dead; it beats six times as often",
+    )
+
+
 class BackendShape(Shape):
     """One application process. Several may live on one machine."""
 
@@ -309,6 +322,64 @@ class SessionStoreShape(Shape):
     )
 
 
+class ProberShape(Shape):
+    """Our own requests through each load balancer during a rollout, each on a fresh connection."""
+
+    path: kinds.UrlPath = must("path that is asked, one that users ask too")
+    scheme: Literal["http", "https"] = same(ProberSettings, "scheme", "`http` or `https`")
+    host_header: kinds.HostHeader = same(
+        ProberSettings, "host_header", "the `Host` header", "the load balancer's address"
+    )
+    status: Annotated[list[kinds.Status], Field(min_length=1)] = same(
+        ProberSettings, "status", "statuses that are as they should be; all else has failed"
+    )
+    interval_ms: kinds.Milliseconds = same(
+        ProberSettings, "interval_ms", "from one request to the next, on each load balancer"
+    )
+    timeout_s: kinds.Seconds = seconds(
+        ProberSettings, "timeout_ms", "how long one answer may take; it is not asked again"
+    )
+    asked_from: Literal["load-balancers", "operator"] = same(
+        ProberSettings,
+        "asked_from",
+        "where the request begins: this machine, or the load balancer itself through SSH",
+    )
+    verify_tls: kinds.Flag = same(
+        ProberSettings, "verify_tls", "with `https`: verify the certificate"
+    )
+
+
+class AccessLogsShape(Shape):
+    """The load balancers' own access logs; `{}` takes what their running configuration says."""
+
+    path: kinds.RemoteFile = same(
+        AccessLogSettings,
+        "path",
+        "the log on every load balancer",
+        "what the running configuration has where our upstreams are used",
+    )
+    format: kinds.FormatName = same(
+        AccessLogSettings,
+        "format",
+        "name of the `log_format` it is written in",
+        "what the running configuration says of that path, else `combined`",
+    )
+
+
+class LossesShape(Shape):
+    """Counting what users lose during a rollout; left out, it is not counted, and said so."""
+
+    max_errors: kinds.CountOrNone = worked_out(
+        "none: they are only counted",
+        "more failed requests than this (of the prober, and 5xx in the access logs) halt the "
+        "rollout",
+    )
+    prober: ProberShape = worked_out("none", "requests of our own during the rollout")
+    access_logs: AccessLogsShape = worked_out(
+        "not read", "the load balancers' own logs, read from where they end at the start"
+    )
+
+
 class InventoryShape(Shape):
     """The whole file."""
 
@@ -334,9 +405,13 @@ class InventoryShape(Shape):
     warm_up: WarmUpShape = worked_out("as listed", "warming up, unless one differs")
     drain: DrainShape = worked_out("as listed", "waiting until nginx sends nothing more")
     rollout: RolloutShape = worked_out("as listed", "how a rollout goes through the fleet")
+    lock: LockShape = worked_out("as listed", "the lock that says who is at it")
     backends: Annotated[list[BackendShape], Field(min_length=1)] = must(
         "the backends, in the order a rollout takes them"
     )
     session_store: SessionStoreShape = worked_out(
         "none: not checked, and said so", "the Redis that holds the sessions"
+    )
+    losses: LossesShape = worked_out(
+        "none: not counted, and said so", "counting what users lose during a rollout"
     )

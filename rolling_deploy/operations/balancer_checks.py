@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rolling_deploy.errors import InputWrong, RecordWrong
+from rolling_deploy.operations.log_sources import sources_of
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.nginx import Look
 from rolling_deploy.remote.nginx_facts import NginxFacts, checks
@@ -95,7 +96,12 @@ class BalancerChecks:
         merged = self._merged()
         is_adopted = merged is not None and self._management(merged)
         if self.facts.dump is not None:
-            self._configuration(parse_dump(self.facts.dump))
+            dump = parse_dump(self.facts.dump)
+            self._configuration(dump)
+            if self.site.inventory.losses.access_logs.is_read:
+                prefix = self.settings.prefix or self.facts.prefix
+                sources = sources_of(self.site.inventory, self.name, dump, prefix)
+                self.site.log_sources[self.name] = sources
         else:
             self._add("configuration", Verdict.REFUSED, f"`nginx -T`: {self.facts.dump_said}")
         return BalancerSurvey(self.look, self.facts, merged, is_ours, is_adopted)

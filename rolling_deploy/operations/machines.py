@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rolling_deploy.errors import RollingDeployError
+from rolling_deploy.operations.losses import Ledger
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Clock, FenceToken
@@ -16,6 +17,7 @@ from rolling_deploy.remote.opener import Opener, open_directly
 from rolling_deploy.remote.session_store import check_session_store
 from rolling_deploy.remote.warm_up import warm_up
 from rolling_deploy.rollout.facts import Opened
+from rolling_deploy.rollout.losses import Counting, Losses
 from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
 from rolling_deploy.rollout.observed import (
     BackendSeen,
@@ -45,6 +47,9 @@ from rolling_deploy.upstreams.render import Frozen, Renderings
 
 LOOK_SLACK_MS = 1_000
 """On top of what the settings allow each question, for connecting and for a busy machine."""
+
+GATE_SLICE_MS = 5_000
+"""How long failed requests may go unseen while something is waited for."""
 
 WARM_UP_LIMIT_MS = 120_000
 """A cold JVM's first requests take seconds each; two minutes of them is a node in trouble."""
@@ -77,6 +82,7 @@ class FleetMachines:
     _cut_off: frozenset[str] = frozenset()
     """Load balancers that the last look did not reach."""
     _renderings: dict[str, Renderings] = field(default_factory=dict)
+    _ledger: Ledger | None = None
 
     def look(self, interest: Interest) -> Seen:
         """See `ports.Machines`."""
@@ -87,20 +93,31 @@ class FleetMachines:
             calls["backend", name] = partial(self._look_at_backend, name, interest)
         if interest.store:
             calls["store", ""] = self.check_store
+        if interest.losses is not None:
+            calls["losses", ""] = partial(self._count, interest.losses)
         came = at_once(calls)
         balancers: dict[str, LoadBalancerSeen | Unreachable] = {}
         backends: dict[str, BackendSeen | Unreachable] = {}
         store: tuple[Check, ...] | None = None
+        losses: Losses | None = None
         for (kind, name), value in came.items():
             if kind == "balancer":
                 balancers[name] = value  # type: ignore[assignment] # by its key
             elif kind == "backend":
                 backends[name] = value  # type: ignore[assignment] # by its key
+            elif kind == "losses":
+                losses = value  # type: ignore[assignment] # by its key
             else:
                 store = value  # type: ignore[assignment] # by its key
         lost = {name for name, seen in balancers.items() if isinstance(seen, Unreachable)}
         self._cut_off = frozenset(lost)
-        return Seen(self.clock.now_ms(), balancers, backends, store)
+        return Seen(self.clock.now_ms(), balancers, backends, store, losses)
+
+    def _count(self, counting: Counting) -> Losses:
+        if self._ledger is None:
+            self._ledger = Ledger(self.site)
+            self.site.also_close.append(self._ledger.close)
+        return self._ledger.look(counting)
 
     def look_at_balancer(self, name: str) -> LoadBalancerSeen | Unreachable:
         """Answers one look at one load balancer."""
@@ -192,7 +209,9 @@ class FleetMachines:
         return checks
 
     def wait(self, condition: Condition, limit_ms: int) -> None:
-        """See `ports.Machines`."""
+        """See `ports.Machines`. Where failed requests may halt the rollout, never long at once."""
+        if self._ledger is not None and self.site.inventory.fleet.policy.max_errors is not None:
+            limit_ms = min(limit_ms, GATE_SLICE_MS)
         match condition:
             case Drained():
                 at_once(

@@ -209,7 +209,12 @@ def _gaps(site: Site) -> list[str]:
         gaps.append("the version served, where no version source is configured (weaker proof)")
     if not site.inventory.session_store.url:
         gaps.append("the session store (none is configured)")
-    gaps.append("requests and sessions of users (no prober is configured)")
+    losses = site.inventory.losses
+    if not losses.prober.path:
+        gaps.append("requests of users while it lasts, by requests of our own (no prober)")
+    if not losses.access_logs.is_read:
+        gaps.append("requests of users while it lasts, by the access logs (none configured)")
+    gaps.append("sessions of users while it lasts (they are not followed)")
     return gaps
 
 
@@ -223,6 +228,9 @@ def _notes(site: Site, acceptance: Acceptance) -> list[str]:
             if acceptance.canary
             else "no canary key was written to the session store"
         )
+    prober = site.inventory.losses.prober
+    if prober.path:
+        notes.append(f"one request for {prober.path} was sent through every load balancer")
     for name, machine in sorted(site.connections.items()):
         forwarding = getattr(machine, "forwarding", "")
         if forwarding and "relay" in forwarding:

@@ -132,7 +132,7 @@ class RecordJournal:
         reply = self._send(place, known, doing, self._loose.get(name, b""))
         if reply.outcome is Outcome.REFUSED and "behind" in reply.detail:
             # It lost what we thought it held (or never had it): begin where it really ends.
-            held = _whole_lines(self._lines, int(reply.one("size", "0")))
+            held = _whole_lines(self._lines, reply.number("size"))
             reply = self._send(place, held, doing, b"")
         return reply
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rolling_deploy.errors import (
     InventoryWrong,
@@ -61,6 +62,8 @@ def run(
         refuse_held(hand)
         site.require_all()
         if adopt_first is not None:
+            # What stands in the way of the rollout is said before the adoption touches anything.
+            refuse(survey(site, release, replace(acceptance, adopting=True)).checks)
             adopt_first(site)
             hand = find(site, desk.records, desk.footing.host())
         opened = preflight(desk, site, release, acceptance)

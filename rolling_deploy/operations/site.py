@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rolling_deploy.errors import MachineUnreachable, UsageWrong
+from rolling_deploy.operations.log_sources import LogSources
 from rolling_deploy.remote.connection import CannotReach, Connection
 from rolling_deploy.remote.nginx import Nginx
 from rolling_deploy.remote.record_copies import Place
@@ -31,6 +32,8 @@ class Site:
         off: load balancers that a person declared off; they are not connected to.
         store_sample: what the last check of the session store saw, so that the next one sees
             what was evicted since; the preflight's is the first.
+        log_sources: the load balancers' access logs, as their running configuration was read.
+        also_close: what must end before the connections do.
     """
 
     inventory: Inventory
@@ -38,6 +41,8 @@ class Site:
     unreachable: Mapping[str, str] = field(default_factory=dict)
     off: frozenset[str] = frozenset()
     store_sample: Sample | None = None
+    log_sources: dict[str, LogSources] = field(default_factory=dict)
+    also_close: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         inventory = self.inventory
@@ -122,6 +127,8 @@ class Site:
 
     def close(self) -> None:
         """Close every connection."""
+        for end in self.also_close:
+            end()
         for connection in self.connections.values():
             connection.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.balancer_checks import Acceptance, BalancerChecks, BalancerSurvey
+from rolling_deploy.operations.losses import loss_checks
 from rolling_deploy.operations.machines import FleetMachines, now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
@@ -117,6 +118,7 @@ def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
     lines.append(
         Check("sessions", "continuity", Verdict.NOT_CHECKED, "no session canary is configured")
     )
+    lines += loss_checks(site)
     found = Survey(balancers, backends, tuple(store), tuple(lines), tuple(lossy))
     return replace(found, checks=(*found.checks, *_parking_checks(found)))
 

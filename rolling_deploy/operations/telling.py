@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from rolling_deploy.errors import RecordWrong
-from rolling_deploy.operations.in_hand import InHand, find
+from rolling_deploy.operations.in_hand import InHand, find, silence_text
 from rolling_deploy.operations.machines import FleetMachines
 from rolling_deploy.operations.opening import machine
 from rolling_deploy.operations.site import Site, connect
 from rolling_deploy.parallel import at_once
-from rolling_deploy.remote.record_copies import EXPIRY_S
+from rolling_deploy.report.losses import losses_lines
 from rolling_deploy.report.status import BackendStatus, BalancerRow, RolloutRow, StatusView
 from rolling_deploy.report.wording import backend_state
 from rolling_deploy.rollout.observed import (
@@ -163,12 +163,18 @@ def _rollout(hand: InHand | None, problems: list[str]) -> RolloutRow | None:
         holder = hand.holder.describe()
     elif hand.dead_holder:
         dead = hand.dead_holder
-        holder = f"{dead.describe()}; silent for more than {EXPIRY_S} s"
+        holder = f"{dead.describe()}; {silence_text(hand.copies)}"
     problems.append(
         f"rollout {opened.rollout} is under way"
         if hand.holder
         else f"rollout {opened.rollout} is unfinished"
     )
     return RolloutRow(
-        opened.rollout, opened.release or opened.purpose, state, holder, hand.step, next_step
+        opened.rollout,
+        opened.release or opened.purpose,
+        state,
+        holder,
+        hand.step,
+        next_step,
+        tuple(losses_lines(record)) if record.losses is not None else (),
     )

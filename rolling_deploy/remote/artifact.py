@@ -35,6 +35,23 @@ class Artifact:
     bytes_unpacked: int
 
 
+RELEASE_MAX = 100
+
+
+def refuse_odd_release(release: str) -> None:
+    """A release is a word of a person or a pipeline (a branch, perhaps); it names a file here.
+
+    Raises:
+        ArtifactWrong: it would lead elsewhere, or cannot be shown.
+    """
+    is_leading_away = release.startswith(("/", "~")) or ".." in release.split("/")
+    if is_leading_away or not release.isprintable() or len(release) > RELEASE_MAX:
+        raise ArtifactWrong(
+            f"release `{release[:RELEASE_MAX]!a}` should be at most {RELEASE_MAX} printable "
+            "characters without `..`, as it is part of a file's name"
+        )
+
+
 def path_for(template: str, release: str) -> Path:
     """Answers the local path of the artifact of `release`."""
     return Path(template.replace("{release}", release)).expanduser()

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rolling_deploy.remote.health_answer import Judged, judge
+from rolling_deploy.remote.health_answer import Judged, judge, sent_secrets, without
 from rolling_deploy.remote.http import HttpClient, NoAnswer, Question
 from rolling_deploy.rollout.observed import Health
 
@@ -229,7 +229,8 @@ def ask_once(
             version_answer = client.ask(_question(health, address, path, timeout_ms))
     except NoAnswer as error:
         where = f"{health.scheme}://{address}{path}"
-        return Judged(is_good=False, version=None, detail=f"no answer from {where}: {error}")
+        reason = without(sent_secrets(health.headers), str(error))
+        return Judged(is_good=False, version=None, detail=f"no answer from {where}: {reason}")
     return judge(health, answer, version_answer, wanted_version)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from rolling_deploy.remote.http import HttpAnswer
     from rolling_deploy.settings import HealthSettings, VersionSource
 
 BODY_SHOWN_MAX = 200
+BODY_LOOKED_AT = 16_384
+"""Bytes of a body out of which the shown characters are taken."""
 VERSION_MAX = 200
 STATUS_OK_MIN, STATUS_OK_MAX = 200, 299
 
@@ -46,6 +52,44 @@ def visible(text: str | bytes, limit: int = BODY_SHOWN_MAX) -> str:
     return shown if len(line) <= limit else f"{shown}..."
 
 
+_SENSITIVE_HEADER = re.compile(r"auth|cookie|token|secret|key|passw|credential", re.IGNORECASE)
+_SHORT = 6
+"""A shorter value of a header that is not sensitive by its name is no secret, and may be a word."""
+
+
+def sent_secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Answers what of the configured headers must never be repeated to anybody, longest first.
+
+    That is each value, its words (a token after `Bearer`, the values of cookies), and the name and
+    password in `Basic`.
+    """
+    found: set[str] = set()
+    for name, value in headers.items():
+        is_sensitive = _SENSITIVE_HEADER.search(name) is not None
+        words = (
+            [value.strip(), *re.split(r"[\s;,=\"]+", value)] if is_sensitive else [value.strip()]
+        )
+        scheme, _, rest = value.strip().partition(" ")
+        if scheme.lower() == "basic":
+            with suppress(ValueError):
+                plain = base64.b64decode(rest, validate=True).decode("utf-8", "replace")
+                words += [plain, plain.partition(":")[2]]
+        least = 3 if is_sensitive else _SHORT
+        found.update(w for w in words if len(w) >= least and w.lower() not in _SCHEMES)
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+_SCHEMES = frozenset({"basic", "bearer", "digest", "token", "apikey"})
+HIDDEN = "(hidden)"
+
+
+def without(secrets: Sequence[str], text: str) -> str:
+    """Answers the text with every secret hidden, should a server ever repeat it."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 def judge(
     settings: HealthSettings,
     answer: HttpAnswer,
@@ -68,11 +112,13 @@ def judge(
     if settings.content and not re.search(settings.content, text):
         wrong.append(f"the body should match `{visible(settings.content)}`, does not")
     version = None
+    secrets = sent_secrets(settings.headers)
     if version_answer is not None:
         version = version_in(settings.version, version_answer)
+        version = None if version is None else without(secrets, version)
         if version is not None or not wrong:
             wrong += _wrong_version(version, version_answer, wanted_version)
-    shown = _shown(answer)
+    shown = _shown(answer, secrets)
     return Judged(not wrong, version, "; ".join([*wrong, shown]) if wrong else shown)
 
 
@@ -136,6 +182,8 @@ def _wrong_version(
     return [f"serves {version}, should be {wanted_version}"]
 
 
-def _shown(answer: HttpAnswer) -> str:
-    body = f"`{visible(answer.body)}`" if answer.body else "an empty body"
+def _shown(answer: HttpAnswer, secrets: Sequence[str]) -> str:
+    # Hidden before it is cut: a part of a secret is too much as well.
+    text = without(secrets, answer.body[:BODY_LOOKED_AT].decode("utf-8", "replace"))
+    body = f"`{visible(text)}`" if answer.body else "an empty body"
     return f"{answer.status} in {answer.took_ms} ms with {body}"

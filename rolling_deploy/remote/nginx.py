@@ -19,7 +19,7 @@ from time import monotonic
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote.connection import Connection
 from rolling_deploy.remote.nginx_facts import NginxFacts, facts_from
-from rolling_deploy.remote.script import Reply, run_script
+from rolling_deploy.remote.script import NotUnderstood, Reply, number_of, run_script
 from rolling_deploy.rollout.observed import (
     Fence,
     LoadBalancerSeen,
@@ -34,6 +34,7 @@ LOOK_LIMIT_MS = 20_000
 """Three unanswered questions of two seconds, and a slow machine."""
 COMMAND_LIMIT_MS = 60_000
 """What the scripts give nginx's test and the reload command each (`run_words`)."""
+_WORKER = re.compile(r"[0-9]{1,18} [0-9]{1,18} [a-z]+ [^ ]+ (?:-|[0-9]{1,18})")
 _GENERATION = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9._:-]*")
 
 
@@ -109,7 +110,10 @@ class Nginx:
         reply = self._run("nginx_look", limit_ms=LOOK_LIMIT_MS)
         if reply.outcome is not Outcome.DONE:
             return Unreachable(reply.detail)
-        return look_from(reply, self._inspect)
+        try:
+            return look_from(reply, self._inspect)
+        except NotUnderstood as error:
+            return Unreachable(str(error))
 
     def apply(
         self,
@@ -257,15 +261,18 @@ def look_from(reply: Reply, inspect: Callable[[bytes], ManagedFile]) -> Look:
 
     Which workers are earlier is known only when a snapshot was taken for these very bytes, under
     the generation they are stamped with, and nginx's processes can be seen at all.
+
+    Raises:
+        NotUnderstood: a line about a worker is not what the script says; nothing is guessed.
     """
     text = _bytes_of(reply, "file")
     file = None if text is None else inspect(text)
     generation = file.stamp.generation if file and file.stamp else ""
-    rows = [line.split(" ") for line in reply.all("worker")]
+    rows = [_worker_row(line) for line in reply.all("worker")]
     current = sum(row[2] == "current" for row in rows)
     unretired = sum(row[2] == "unretired" for row in rows)
     earlier = tuple(_earlier(row) for row in rows if row[2] in {"unretired", "retiring"})
-    master = int(reply.one("master", "0"))
+    master = reply.number("master")
     is_known = bool(generation) and reply.one("snapshot") == generation and master != 0
     live = reply.one("live")
     is_ours = live == generation or reply.one("is_published") == "1"
@@ -301,6 +308,12 @@ def _details(
     return said + [worker.describe() for worker in earlier]
 
 
+def _worker_row(line: str) -> list[str]:
+    if not _WORKER.fullmatch(line):
+        raise NotUnderstood(f"its answer is not understood: `worker={line[:80]}`")
+    return line.split(" ")
+
+
 def _earlier(row: Sequence[str]) -> EarlierWorker:
     pid, start, verdict, generation, connections = row
     return EarlierWorker(
@@ -313,7 +326,7 @@ def _earlier(row: Sequence[str]) -> EarlierWorker:
 
 def _fence_of(reply: Reply) -> Fence:
     epoch, _, holder = reply.one("fence", "0 -").partition(" ")
-    return Fence(int(epoch) if epoch.isdigit() else 0, holder or "-")
+    return Fence(number_of(epoch), holder or "-")
 
 
 def _bytes_of(reply: Reply, key: str) -> bytes | None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rolling_deploy.remote.quoting import quote
-from rolling_deploy.remote.script import Reply
-from rolling_deploy.remote.sudo_rights import asks_password
+from rolling_deploy.remote.script import Reply, number_of
+from rolling_deploy.remote.sudo_rights import asks_password, sudoers_line
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.settings import LoadBalancerSettings
 
@@ -54,6 +54,7 @@ class NginxFacts:
         leads_to: where the managed file leads when it is a link.
         file_state: `readable`, `unreadable` or `absent`.
         has_sudo: the machine's privileged commands go through sudo.
+        user: who we are there, where the privileged commands go through sudo.
         sudo_refused: commands that sudo does not list for us, each with its purpose.
         sudo_asking: commands that it lists and wants a password for.
         sudo_unsure: commands that it lists, and where that cannot be told.
@@ -92,6 +93,7 @@ class NginxFacts:
     is_state_writable: bool
     is_file_writable: bool
     has_sudo: bool
+    user: str
     sudo_refused: tuple[str, ...]
     sudo_asking: tuple[str, ...]
     sudo_unsure: tuple[str, ...]
@@ -113,14 +115,14 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
     return NginxFacts(
         version=one("version"),
         built_without=one("built_without"),
-        master=int(one("master", "0")),
+        master=reply.number("master"),
         no_master=one("no_master"),
         exe=one("exe"),
         is_exe_changed=binary == "changed" if binary else None,
         masters=tuple(_master(line) for line in reply.all("master_seen")),
-        workers=int(one("workers", "0")),
-        retiring=int(one("retiring", "0")),
-        orphans=tuple(sorted(int(pid) for pid in reply.all("orphan"))),
+        workers=reply.number("workers"),
+        retiring=reply.number("retiring"),
+        orphans=tuple(sorted(number_of(pid) for pid in reply.all("orphan"))),
         config=one("config"),
         prefix=one("prefix"),
         pid_file=one("pid_file"),
@@ -141,6 +143,7 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         is_state_writable=one("state_writable") == "yes",
         is_file_writable=one("file_writable") == "yes",
         has_sudo=one("sudo") == "1",
+        user=one("user"),
         sudo_refused=tuple(reply.all("sudo_refused")),
         sudo_asking=_listed(reply, asks=True),
         sudo_unsure=_listed(reply, asks=None),
@@ -150,7 +153,7 @@ def facts_from(reply: Reply, generation_port: int) -> NginxFacts:
         test_command=_shown(reply, "test_command"),
         reload_command=_shown(reply, "reload_command"),
         hidepid=one("hidepid"),
-        clock_ms=int(one("clock_ms", "0")),
+        clock_ms=reply.number("clock_ms"),
     )
 
 
@@ -177,8 +180,10 @@ def _is_port_taken(reply: Reply, dump: str | None, port: int) -> bool:
 
 
 def _master(line: str) -> Master:
-    pid, kin, title = line.split(" ", 2)
-    return Master(int(pid), kin, title)
+    pid, _, rest = line.partition(" ")
+    kin, _, title = rest.partition(" ")
+    # One that cannot be placed is somebody else's: that refuses, where `ours` would not.
+    return Master(number_of(pid), kin if kin in {"ours", "upgrade"} else "other", title)
 
 
 def checks(
@@ -331,8 +336,26 @@ def _port(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
     return "generation port", Verdict.OK, f"port {port} is free"
 
 
+def _not_allowed(user: str, refused: str) -> str:
+    purpose, _, command = refused.partition(": ")
+    if not user or not command:
+        return f"sudo does not allow `{refused}`"
+    line = sudoers_line(user, command)
+    return f"sudo does not allow this user to {_PURPOSES.get(purpose, purpose)}: add `{line}`"
+
+
+_PURPOSES = {
+    "write": "write beside the managed file",
+    "rename": "put the managed file in place",
+    "take back": "remove the managed file again",
+    "test": "test the configuration",
+    "reload": "reload nginx",
+    "dump": "read the configuration as nginx does",
+}
+
+
 def _rights(facts: NginxFacts, settings: LoadBalancerSettings) -> _Line:
-    wrong = [f"sudo does not allow `{command}`" for command in facts.sudo_refused]
+    wrong = [_not_allowed(facts.user, command) for command in facts.sudo_refused]
     wrong += [
         f"`sudo {command}` asks for a password: add `NOPASSWD:` to it"
         for command in facts.sudo_asking

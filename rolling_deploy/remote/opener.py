@@ -26,6 +26,9 @@ def open_directly(host: str, port: int, *, timeout_ms: int) -> socket.socket:
     Raises:
         OSError: refused, no route, unknown name, timed out.
     """
-    stream = socket.create_connection((host, port), timeout=timeout_ms / 1000)
+    try:
+        stream = socket.create_connection((host, port), timeout=timeout_ms / 1000)
+    except UnicodeError as error:  # a label of more than 63 characters, for one
+        raise OSError(f"`{host}` cannot be the name of a machine") from error
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return stream

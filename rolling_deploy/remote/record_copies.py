@@ -70,7 +70,7 @@ class Holder:
     def to_json(self) -> bytes:
         """Answers the holder as it is kept on the load balancer."""
         plain = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(plain, ensure_ascii=False).encode()
+        return json.dumps(plain).encode()
 
     @classmethod
     def from_json(cls, text: str) -> Holder | None:

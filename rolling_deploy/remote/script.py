@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,6 +28,10 @@ def text_of(name: str) -> str:
     return "".join([folder.joinpath("prelude.sh").read_text(encoding="utf-8"), *texts, script])
 
 
+class NotUnderstood(ValueError):
+    """A machine said something that the script does not say; the text is for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a remote script said.
@@ -49,6 +53,10 @@ class Reply:
         said = self.values.get(key)
         return said[-1] if said else default
 
+    def number(self, key: str, default: int = 0) -> int:
+        """Answers the last value said for `key` as a whole number, or the default if it is none."""
+        return number_of(self.one(key), default)
+
     def all(self, key: str) -> Sequence[str]:
         """Answers every value said for `key`, in order."""
         return self.values.get(key, ())
@@ -61,6 +69,15 @@ class Reply:
     def result(self, took_ms: int = 0) -> Result:
         """Answers the same as a step's result."""
         return Result(self.outcome, self.detail, took_ms, self.is_fenced)
+
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""Never more digits than 64 bits hold, and no digits of other scripts."""
+
+
+def number_of(text: str, default: int = 0) -> int:
+    """Answers a whole number that a machine said, or the default when it is none."""
+    return int(text) if _NUMBER.fullmatch(text) else default
 
 
 def run_script(
@@ -104,7 +121,7 @@ def parse_reply(stdout: bytes, stderr: bytes = b"", exit_status: int | None = 0)
             key = key[:-1]
             try:
                 value = base64.b64decode(value, validate=True).decode("utf-8", "surrogateescape")
-            except binascii.Error:
+            except ValueError:  # no base64, or not even ASCII
                 return Reply(Outcome.UNKNOWN, f"the answer's `{key}` is not base64", values)
         values.setdefault(key, []).append(value)
     ends = values.pop("end", [])

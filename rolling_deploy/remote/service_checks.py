@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from rolling_deploy.remote.artifact import Artifact, ArtifactWrong
 from rolling_deploy.remote.quoting import command_line, quote
-from rolling_deploy.remote.script import Reply
+from rolling_deploy.remote.script import Reply, number_of
 from rolling_deploy.remote.service import Service
 from rolling_deploy.remote.sudo_rights import (
     asking_for_all,
@@ -169,9 +170,10 @@ def artifact_line(lines: Lines, found: Artifact | ArtifactWrong | None) -> Check
 
 def space_line(lines: Lines, free_kb: str, needed_bytes: int) -> Check:
     """Answers whether what is to be put on the machine fits."""
-    if not free_kb.isdigit():
+    free_blocks = number_of(free_kb, -1)
+    if free_blocks < 0:
         return lines.not_checked("disk space", "`df` gave no answer")
-    free, needed = int(free_kb) / 1024, needed_bytes / MEGABYTE
+    free, needed = free_blocks / 1024, needed_bytes / MEGABYTE
     detail = f"needs {needed:.1f} MB, {free:.0f} MB are free"
     return lines.refused("disk space", detail) if needed >= free else lines.ok("disk space", detail)
 
@@ -184,7 +186,9 @@ def paths_line(lines: Lines, facts: Reply, place: str) -> Check:
     user = facts.one("user")
     commands = dict.fromkeys(
         command_line(_letting_write(user, path, how))
-        for path, how in zip(unwritable, facts.all("unwritable_as"), strict=True)
+        for path, how in zip_longest(
+            unwritable, facts.all("unwritable_as")[: len(unwritable)], fillvalue="other"
+        )
     )
     named = ", ".join(f"`{path}`" for path in unwritable)
     return lines.refused("paths", f"cannot write in {named}: run `{' && '.join(commands)}` there")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import fcntl
 import hashlib
 import hmac
@@ -203,7 +202,7 @@ def _parse(text: bytes) -> _Lines:
             continue
         try:
             key = HostKey(words[1], base64.b64decode(words[2], validate=True))
-        except binascii.Error:
+        except ValueError:  # no base64, or not even ASCII
             continue
         names = tuple(name.lower() if name[0] != "|" else name for name in _split(words[0]))
         lines.add(_Line(names, key, is_revoked=bool(marker)))
@@ -242,6 +241,6 @@ def _is_hash_of(pattern: str, name: str) -> bool:
     try:
         expected = base64.b64decode(digest)
         actual = hmac.digest(base64.b64decode(salt), name.encode(), "sha1")
-    except binascii.Error:
+    except ValueError:
         return False
     return hmac.compare_digest(expected, actual)

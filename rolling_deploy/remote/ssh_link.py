@@ -84,7 +84,10 @@ def open_link(address: str, port: int, *, timeout_s: float, silence_max_s: float
     Raises:
         OSError: as `socket.create_connection`.
     """
-    plain = socket.create_connection((address, port), timeout=timeout_s)
+    try:
+        plain = socket.create_connection((address, port), timeout=timeout_s)
+    except UnicodeError as error:  # a label of more than 63 characters, for one
+        raise OSError(f"`{address}` cannot be the name of a machine") from error
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     unsent = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if unsent is not None:

@@ -106,6 +106,23 @@ def _parts(command: str) -> tuple[str, str, str]:
     return path, path.rpartition("/")[2], arguments
 
 
+def sudoers_line(user: str, command: str) -> str:
+    """Answers the line of sudoers that lets this user run exactly this command as root.
+
+    Args:
+        command: the program's full path and its words, with a blank between each two.
+    """
+    return f"{user} ALL=(root) NOPASSWD: {_MEANT.sub(_escaped, command)}"
+
+
+_MEANT = re.compile(r"[,:=\\#*?\[\]!]")
+"""What sudoers reads as more than itself in the words of a command (sudoers(5))."""
+
+
+def _escaped(sign: re.Match[str]) -> str:
+    return f"\\{sign[0]}"
+
+
 def spelled_out(answer: bytes) -> Iterator[str]:
     """Answers the lines in which `sudo -l COMMAND` names the command with its full path."""
     for line in answer.decode("utf-8", "replace").splitlines():

@@ -138,7 +138,7 @@ class TomcatStrategy:
             yield lines.refused("paths", f"`{webapps}` should be a directory, is not")
             return
         yield self._place_line(facts, webapps)
-        deployed_bytes = int(facts.one("deployed_bytes", "0"))
+        deployed_bytes = facts.number("deployed_bytes")
         if isinstance(war, Artifact):
             # The staged WAR, the copy that is renamed, what Tomcat unpacks, and the way back.
             is_here = war.digest in facts.all("here")
@@ -186,6 +186,7 @@ class TomcatStrategy:
         )
 
     def _path(self, release: str) -> Path:
+        local.refuse_odd_release(release)
         return local.path_for(self._settings.artifact, release)
 
     def _read_war(self, release: str | None) -> Artifact | ArtifactWrong | None:

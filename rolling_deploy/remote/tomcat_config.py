@@ -20,8 +20,10 @@ def graceful_lines(lines: Lines, server_xml: str, port: int) -> Iterable[Check]:
         yield lines.not_checked("graceful stop", "`conf/server.xml` cannot be read there")
         return
     try:
-        root = ET.fromstring(server_xml)  # noqa: S314 # the operator's own machine wrote it
-    except ET.ParseError as error:
+        # As bytes: the file says itself how they are to be read, and need not be UTF-8.
+        content = server_xml.encode("utf-8", "surrogateescape")
+        root = ET.fromstring(content)  # noqa: S314 # expat bounds what entities may grow to
+    except (ET.ParseError, ValueError, LookupError) as error:
         yield lines.not_checked("graceful stop", f"`conf/server.xml` is not understood: {error}")
         return
     yield _graceful_line(lines, root, port)

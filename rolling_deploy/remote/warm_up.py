@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from rolling_deploy.remote.health_answer import visible
+from rolling_deploy.remote.health_answer import sent_secrets, visible, without
 from rolling_deploy.remote.http import HttpClient, NoAnswer, Question
 from rolling_deploy.rollout.step import Outcome, Result
 
@@ -65,6 +65,7 @@ class _Warming:
     ) -> None:
         self._settings = settings
         self._health = health
+        self._secrets = sent_secrets(health.headers)
         self._address = address
         self._opener = opener
         self._limit_ms = limit_ms
@@ -130,7 +131,7 @@ class _Warming:
                     continue
                 self._failed += 1
                 self._quick_in_a_row = 0
-                self._last_failure = f"{question.path}: {visible(reason)}"
+                self._last_failure = f"{question.path}: {visible(without(self._secrets, reason))}"
                 # Without a pause a node that refuses would use up every request in a blink.
                 pause_s = min(pause_ms / 1000, max(0.0, self._deadline - time.monotonic()))
                 self._changed.wait_for(lambda: self._is_over, pause_s)

@@ -41,8 +41,12 @@ def event_object(event: Event) -> dict[str, Any]:
 
 
 def one_line(value: object) -> str:
-    """Answers any JSON value on one line, in ASCII so that no terminal or log is steered by it."""
-    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    """Answers any JSON value on one line, in ASCII so that no terminal or log is steered by it.
+
+    `##[`, which GitHub's runner obeys anywhere in a line, can only stand within a string.
+    """
+    line = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return line.replace("\x7f", "\\u007f").replace("##[", "\\u0023#[")
 
 
 class JsonReporter:

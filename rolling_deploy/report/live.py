@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rolling_deploy.ports import Awaiting, Event, Written
-from rolling_deploy.report.plain import event_line
+from rolling_deploy.report.plain import event_line, printable
 from rolling_deploy.report.wording import backend_state, duration, step_text
 from rolling_deploy.rollout.facts import Ended, Halted
 from rolling_deploy.rollout.record import Record
@@ -64,17 +64,19 @@ class LiveReporter:
         opened = record.opened
         for backend in (*opened.already, *opened.order, *sorted(opened.parked)):
             state = backend_state(record, backend)
-            table.add_row(f"  {backend}", Text(state, style=_state_style(state)))
+            name = Text(f"  {printable(backend)}")
+            table.add_row(name, Text(printable(state), style=_state_style(state)))
         return Group(Text(""), table, Spinner("dots", self._doing(record)))
 
     def _doing(self, record: Record) -> Text:
         if self._waiting is not None:
             left = max(0, self._waiting.until_ms - round(time.time() * 1000))  # noqa: TID251 # only drawn
-            return Text(f"{self._waiting.why} (at most {duration(left)} more)")
+            return Text(printable(f"{self._waiting.why} (at most {duration(left)} more)"))
         steps = [intent.step for intent in record.open_intents.values()]
         if steps:
             release = record.opened.release
-            return Text("; ".join(f"{machine_of(s)}: {step_text(s, release)}" for s in steps))
+            doing = "; ".join(f"{machine_of(s)}: {step_text(s, release)}" for s in steps)
+            return Text(printable(doing))
         return Text("looking at the machines")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TextIO
@@ -23,7 +24,7 @@ def event_line(event: Event) -> str | None:
         return None
     where, text = said
     place = f"{where}: " if where else ""
-    return f"{clock_text(at_of(event))} {place}{printable(text)}"
+    return f"{clock_text(at_of(event))} {printable(place + text)}"
 
 
 def at_of(event: Event) -> int:
@@ -35,9 +36,23 @@ def at_of(event: Event) -> int:
             return event.at_ms
 
 
+_COMMANDS_OF_CI = re.compile(r"##(?=\[)|^(\s*):(?=:.*?::)")
+"""GitHub's runner obeys `::name ...::` at the beginning of a line, after blanks, and the older
+`##[name]` anywhere in it (`ActionCommand.cs` in its sources). An IPv6 address has one `::` only."""
+
+
 def printable(text: str) -> str:
-    """Answers the text with everything that could steer a terminal made visible."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Answers the text with everything that could steer a terminal or a CI system made visible.
+
+    A text from a machine may hold escapes, marks that turn the direction of writing, and a CI
+    system's own commands; what is answered is one line that holds none of them.
+    """
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _COMMANDS_OF_CI.sub(_spelled_out, line)
+
+
+def _spelled_out(command: re.Match[str]) -> str:
+    return "\\x23#" if command[0] == "##" else f"{command[1]}\\x3a"
 
 
 class PlainReporter:

@@ -89,7 +89,8 @@ def plan_lines(plan: PlanView) -> list[str]:
         if texts:
             lines += ["", title, *(f"  {printable(text)}" for text in texts)]
     lines += ["", _verdict(plan)]
-    return lines
+    # Also what no cell was looked at for: a difference holds the bytes of somebody's file.
+    return [printable(line) for line in lines]
 
 
 def _verdict(plan: PlanView) -> str:

@@ -41,6 +41,8 @@ class RolloutRow:
     holder: str
     step: str
     next_step: str
+    losses: tuple[str, ...] = ()
+    """What was counted up to the last claim or end that the record holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def status_lines(status: StatusView) -> list[str]:
     lines += ["", *(f"problem: {printable(text)}" for text in status.problems)]
     if not status.problems:
         lines.append("all is well")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _rollout_lines(rollout: RolloutRow) -> list[str]:
@@ -82,6 +84,7 @@ def _rollout_lines(rollout: RolloutRow) -> list[str]:
         lines.append(f"  {printable(rollout.holder)}")
     if rollout.step:
         lines.append(f"  last step begun: {printable(rollout.step)}")
+    lines += [f"  {printable(text)}" for text in rollout.losses]
     if rollout.next_step:
         lines.append(f"  next: `{rollout.next_step}`")
     return lines

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rolling_deploy.report.columns import columns
+from rolling_deploy.report.losses import losses_lines, losses_object, requests_object
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import backend_state, closed_text, duration
 from rolling_deploy.rollout.facts import Ended, Forced, Intended, Proved
@@ -31,7 +32,8 @@ def summary_object(entries: Sequence[Entry], record: Record) -> dict[str, Any]:
         "backends": {name: backend_state(record, name) for name in backends},
         "not_checked": _gaps(entries, record),
         "forced": [e.fact.detail for e in entries if isinstance(e.fact, Forced)],
-        "requests": None,
+        "requests": requests_object(record),
+        "losses": losses_object(record),
         "sessions": None,
     }
 
@@ -45,7 +47,8 @@ def summary_lines(entries: Sequence[Entry], record: Record) -> list[str]:
     lines += ["", f"  took {duration(report['duration_ms'])}; reloads: {reloads}"]
     lines += [f"  forced: {printable(text)}" for text in report["forced"]]
     lines += [f"  not checked: {printable(text)}" for text in report["not_checked"]]
-    return lines
+    lines += [f"  {printable(text)}" for text in losses_lines(record)]
+    return [printable(line) for line in lines]
 
 
 def _headline(record: Record) -> str:
@@ -88,5 +91,5 @@ def _gaps(entries: Sequence[Entry], record: Record) -> list[str]:
                 gaps.setdefault(gap, []).append(entry.fact.backend)
     texts = [f"{gap.removesuffix(': not checked')} ({', '.join(on)})" for gap, on in gaps.items()]
     texts += [f"{name} was declared off and is not in line" for name in sorted(record.off)]
-    texts.append("requests and sessions of users during the rollout (no prober is configured)")
+    texts.append("sessions of users during the rollout (they are not followed)")
     return texts

@@ -6,6 +6,7 @@ from rolling_deploy.ports import Awaiting, Checked, Event, Said, Written
 from rolling_deploy.rollout.facts import (
     Claimed,
     Closed,
+    Counted,
     Decided,
     DeclaredOff,
     Ended,
@@ -25,6 +26,7 @@ from rolling_deploy.rollout.facts import (
     Waiting,
 )
 from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.losses import failures_text
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
     Activate,
@@ -130,6 +132,8 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
             if record.off:
                 where += f" but {', '.join(sorted(record.off))}, which was declared off"
             return "", f"wave {fact.claim} back in rotation, proved on {where}"
+        case Counted() as fact:
+            return _counted_text(fact, record)
         case Halted() as fact:
             return "", f"halted ({fact.cause}): {fact.reason}"
         case Decided() as fact:
@@ -141,6 +145,15 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
             return "", closed_text(record, fact)
         case Intended() | Waiting():
             return None
+
+
+def _counted_text(fact: Counted, record: Record) -> tuple[str, str] | None:
+    """A line only for bad news; the sums are in the report."""
+    losses = record.losses
+    if not fact.losses.failed or losses is None:
+        return None
+    where = failures_text(fact.losses)
+    return "", f"{fact.losses.failed} requests failed, {losses.failed} in all: {where}"
 
 
 def _because(reason: str) -> str:

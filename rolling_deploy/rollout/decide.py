@@ -11,8 +11,11 @@ having had nothing to say.
 | stay_ended        | closed, or halted and nobody answered      | the same end again         |
 | close_in_doubt    | an intent has no outcome                   | note it in doubt           |
 | await_earlier     | an earlier command of ours still runs      | wait for it                |
-| give_up_untouched | a load balancer is cut off or edited, or   | give up what is claimed    |
-|                   | the direction changed                      | and unchanged              |
+| count             | losses were never counted in this record,  | note the count             |
+|                   | or not since a person's answer             |                            |
+| give_up_untouched | a load balancer is cut off or edited, too  | give up what is claimed    |
+|                   | many requests failed, or the direction     | and unchanged              |
+|                   | changed                                    |                            |
 | stage             | an artifact is not staged                  | stage all of them          |
 | take_out          | a claimed backend is still sent to         | publish and reload         |
 | drain             | an earlier nginx worker may still send     | wait, or the limit         |
@@ -25,8 +28,11 @@ having had nothing to say.
 | put_back          | the claim is settled, a file is not right  | publish and reload         |
 | release           | every load balancer agrees                 | note the claim over        |
 | end_in_trouble    | something failed on the way                | halt, or end as went back  |
+| mind_errors       | more requests failed than the policy says  | halt                       |
 | claim_next        | backends are pending                       | note the next wave         |
 | finish            | nothing is left                            | close                      |
+
+Where losses are counted, a claim and an end carry the count up to then (`with_count`).
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     Closed,
+    Counted,
     Direction,
     Ended,
     Ending,
@@ -52,6 +59,7 @@ from rolling_deploy.rollout.facts import (
 )
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure
 from rolling_deploy.rollout.fold import step_key
+from rolling_deploy.rollout.losses import LAST_COUNT, Counting, Losses, failures_text
 from rolling_deploy.rollout.move import (
     Act,
     Condition,
@@ -87,6 +95,9 @@ from rolling_deploy.rollout.step import (
 )
 from rolling_deploy.rollout.view import ABSENT, View, wanted_out
 
+EVERYBODY = "everybody's answer"
+"""The wait that begins when the few who were asked are too few to carry the load."""
+
 
 def interest(record: Record) -> Interest:
     """Answers what the next look must cover for `decide` to answer from it."""
@@ -97,20 +108,51 @@ def interest(record: Record) -> Interest:
         return Interest(frozenset())
     if claim is None:
         pending = view.pending
-        others = _in_rotation(record) if pending else frozenset()
+        wave = frozenset(pending[: record.opened.policy.wave_size])
+        others = _witnesses(record, wave) if pending else frozenset()
         is_forward = record.direction is Direction.FORWARD
         # An earlier command of ours may still be sending an artifact there.
         unstaged = frozenset(pending) - record.staged if is_forward else frozenset()
         store = bool(pending) and is_forward
-        return Interest(balancers, backends=unstaged, alive=others, store=store)
+        losses = _counting(view)
+        return Interest(balancers, unstaged, others, store=store, losses=losses)
     untouched = [b for b in claim.unsettled if b not in claim.activated]
-    others = _in_rotation(record) - frozenset(claim.backends)
+    others = _witnesses(record, frozenset(claim.backends))
     return Interest(
         balancers,
         backends=frozenset(claim.unsettled),
         alive=others if untouched else frozenset(),
         ready={b: view.version_of(b) for b in claim.unsettled if b in claim.activated},
+        losses=_counting(view),
     )
+
+
+def _counting(view: View) -> Counting | None:
+    """How losses are to be counted; a rollout that deploys nothing counts none."""
+    record = view.record
+    opened = record.opened
+    if not opened.policy.counts_losses or opened.purpose is not Purpose.DEPLOY:
+        return None
+    is_last = view.began(LAST_COUNT) is not None
+    return Counting(record.losses or Losses(), record.claims, is_last)
+
+
+def _witnesses(record: Record, claimed: frozenset[str]) -> frozenset[str]:
+    """Whom to ask whether the others can carry the load: a few in each upstream, others each time.
+
+    As many as have to serve and one more, so that a fleet of hundreds is not asked whole for every
+    wave. Whether that was enough is judged by `_short_of`; if not, everybody is asked.
+    """
+    others = _in_rotation(record) - claimed
+    if EVERYBODY in (record.claim.waits if record.claim else record.waits):
+        return others
+    turn = record.claims if record.claim else record.claims + 1
+    chosen: set[str] = set()
+    for members in record.opened.upstreams.values():
+        able = sorted(others & set(members))
+        first = turn % len(able) if able else 0
+        chosen |= set([*able[first:], *able[:first]][: record.opened.policy.serving_min + 1])
+    return frozenset(chosen)
 
 
 def _in_rotation(record: Record) -> frozenset[str]:
@@ -125,8 +167,27 @@ def decide(record: Record, seen: Seen) -> Move:
     for rule in RULES:
         move = rule(view)
         if move is not None:
-            return move
+            return with_count(view, move)
     return Halt(Halted(Cause.BACKEND, "no rule applies"))  # pragma: no cover # finish always does
+
+
+def with_count(view: View, move: Move) -> Move:
+    """A claim carries what was counted before it, so that it is not lost with this life. Before
+    an end the prober is let finish, and everything is counted once more.
+    """
+    if view.seen.losses is None:
+        return move
+    news = view.seen.losses.since(view.record.losses or Losses())
+    is_news = news != Losses()
+    match move:
+        case Note() if is_news and any(isinstance(fact, Claimed) for fact in move.facts):
+            return Note((Counted(news), *move.facts))
+        case Halt() | Finish() if move.is_new and view.began(LAST_COUNT) is None:
+            return Note((Waiting(LAST_COUNT),))
+        case Halt() | Finish() if move.is_new and is_news:
+            return Note((Counted(news),))
+        case _:
+            return move
 
 
 def stay_ended(view: View) -> Move | None:
@@ -168,8 +229,18 @@ def await_earlier(view: View) -> Move | None:
     ) or _end(view, Cause.BUSY, f"an earlier command still runs on {names} after the limit")
 
 
+def count(view: View) -> Move | None:
+    """How far the logs were when we came is in the record before anything else is, so that any
+    later life counts from there; and what a person's answer covers before anything is judged.
+    """
+    record = view.record
+    if view.seen.losses is None or (record.losses is not None and not record.is_forgiving):
+        return None
+    return Note((Counted(view.seen.losses.since(record.losses or Losses())),))
+
+
 def _wait(view: View, what: str, condition: Condition, limit_ms: int, why: str) -> Move | None:
-    """Wait within a limit that counts from the first time over all lives; None once it passed."""
+    """Wait within a limit that counts from its beginning, or from the last takeover."""
     began = view.began(what)
     if began is None:
         return Note((Waiting(what),))
@@ -201,7 +272,27 @@ def give_up_untouched(view: View) -> Move | None:
         return Note((GaveUp(untouched, Cause.UNREACHABLE, _cut_off_text(view)),))
     if view.edited:
         return Note((GaveUp(untouched, Cause.HANDS, _edited_text(view)),))
-    return None
+    errors = _too_many_errors(view)
+    return Note((GaveUp(untouched, Cause.ERRORS, errors),)) if errors else None
+
+
+def _too_many_errors(view: View) -> str:
+    """Answers how many requests failed and where, if that is too many; else an empty text.
+
+    On the way back it is no reason to stop: going back may be the cure.
+    """
+    record, losses = view.record, view.seen.losses
+    limit = record.opened.policy.max_errors
+    if losses is None or limit is None or record.direction is not Direction.FORWARD:
+        return ""
+    failed = losses.failed - record.forgiven
+    if failed <= limit:
+        return ""
+    began = f"since the opening {(view.seen.now_ms - record.opened_at_ms) / 1000:.0f} s ago"
+    since = "since a person's answer" if record.forgiven else began
+    all_of_them = f"{losses.failed} {began}: " if record.forgiven else ""
+    where = failures_text(losses)
+    return f"{failed} requests failed {since}, should be at most {limit} ({all_of_them}{where})"
 
 
 def _no_longer_wanted(view: View, untouched: tuple[str, ...]) -> tuple[str, ...]:
@@ -328,8 +419,17 @@ def keep_capacity(view: View) -> Move | None:
     untouched = _untouched(view)
     if not untouched:
         return None
-    short = _short_of(view, frozenset(view.claim.backends))
-    return Note((GaveUp(untouched, Cause.CAPACITY, short),)) if short else None
+    claimed = frozenset(view.claim.backends)
+    short = _short_of(view, claimed)
+    if not short:
+        return None
+    return _ask_everybody(view, claimed) or Note((GaveUp(untouched, Cause.CAPACITY, short),))
+
+
+def _ask_everybody(view: View, claimed: frozenset[str]) -> Move | None:
+    """Before capacity is called short, everybody who could serve is asked; None once they were."""
+    is_everybody = _witnesses(view.record, claimed) >= _in_rotation(view.record) - claimed
+    return None if is_everybody else Note((Waiting(EVERYBODY),))
 
 
 def _short_of(view: View, claimed: frozenset[str]) -> str:
@@ -544,9 +644,13 @@ def put_back(view: View) -> Move | None:
     if claim is not None and claim.unsettled:
         return None
     purpose, direction = view.record.opened.purpose, view.record.direction
-    if purpose is Purpose.UNADOPT and direction is not Direction.FORWARD:
-        return None  # aborted: what is back stays back, the rest stays adopted
     steps = _applies(view)
+    if purpose is Purpose.UNADOPT and direction is not Direction.FORWARD:
+        # Aborted: what is back stays back, the rest stays adopted; but no original stays on a disk
+        # unserved, for somebody's next reload to bring in.
+        steps = tuple(step for step in steps if _is_half_back(view, step))
+        if not steps and not view.cut_off:
+            return None
     if purpose is Purpose.ADOPT and direction is Direction.FORWARD:
         undone = _unadopts(view, steps)
         if undone:
@@ -562,6 +666,11 @@ def put_back(view: View) -> Move | None:
     if view.edited:
         return _end(view, Cause.HANDS, _edited_text(view))
     return None
+
+
+def _is_half_back(view: View, step: Step) -> bool:
+    originals = view.record.opened.originals
+    return isinstance(step, Unadopt) and step.replaces == originals.get(step.load_balancer)
 
 
 def _unadopts(view: View, steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -597,6 +706,15 @@ def end_in_trouble(view: View) -> Move | None:
     return None
 
 
+def mind_errors(view: View) -> Move | None:
+    """Too many requests failed: nothing more is claimed, and it does not end as if all were well.
+
+    Not before put_back and release have had nothing to say: the load balancers agree by then.
+    """
+    errors = _too_many_errors(view)
+    return _end(view, Cause.ERRORS, errors) if errors else None
+
+
 def claim_next(view: View) -> Move | None:
     """Claim the next wave, when the others can carry the load and the sessions are safe."""
     record = view.record
@@ -605,7 +723,7 @@ def claim_next(view: View) -> Move | None:
     wave = view.pending[: record.opened.policy.wave_size]
     short = _short_of(view, frozenset(wave))
     if short:
-        return _end(view, Cause.CAPACITY, short)
+        return _ask_everybody(view, frozenset(wave)) or _end(view, Cause.CAPACITY, short)
     refused = [check for check in view.seen.store or () if check.verdict is Verdict.REFUSED]
     if refused:
         why = "; ".join(f"{check.name}: {check.detail}" for check in refused)
@@ -633,6 +751,7 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     stay_ended,
     close_in_doubt,
     await_earlier,
+    count,
     give_up_untouched,
     stage,
     take_out,
@@ -646,6 +765,7 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     put_back,
     release,
     end_in_trouble,
+    mind_errors,
     claim_next,
     finish,
 )

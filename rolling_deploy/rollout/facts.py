@@ -13,10 +13,16 @@ from enum import StrEnum
 from typing import Any
 
 from rolling_deploy.rollout.fleet import Policy
+from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.step import Goal, Result, Step
 
-FORMAT = 1
-"""Raised when an older version of the tool could misread the record. A newer one is refused."""
+FORMAT = 2
+"""Raised when an older version of the tool could misread the record. A newer one is refused.
+
+| format | what it added |
+|---|---|
+| 2 | `Counted`; `counts_losses` and `max_errors` in the policy |
+"""
 
 
 class Purpose(StrEnum):
@@ -51,6 +57,8 @@ class Cause(StrEnum):
     DECLARED_OFF = "declared off"
     STAGING = "staging"
     ASKED = "asked"
+    ERRORS = "errors"
+    """More requests failed than `max_errors` allows."""
 
 
 class Ending(StrEnum):
@@ -219,6 +227,13 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What was counted since the last such fact; the first one says where the logs ended."""
+
+    losses: Losses
+
+
+@dataclass(frozen=True, slots=True)
 class Halted:
     """A person must decide."""
 
@@ -269,6 +284,7 @@ Fact = (
     | TurnedBack
     | Proved
     | Released
+    | Counted
     | Halted
     | Decided
     | Redirected

@@ -60,6 +60,11 @@ class Policy:
     """A large Tomcat application takes one to two minutes to start."""
     busy_limit_ms: int = 300_000
     """How long an earlier command of ours may still run on a machine before we halt."""
+    counts_losses: bool = False
+    """A prober or access logs are configured, so every look counts what was lost."""
+    max_errors: int | None = None
+    """More failed requests than this, since the opening or a person's last answer, halt the
+    rollout. None: they are only counted. No default number: a site's usual noise is its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     Closed,
+    Counted,
     Decided,
     DeclaredOff,
     Direction,
@@ -31,6 +32,7 @@ from rolling_deploy.rollout.facts import (
     Waiting,
 )
 from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.losses import LAST_COUNT, Losses
 from rolling_deploy.rollout.record import Claim, Record
 from rolling_deploy.rollout.step import (
     Activate,
@@ -96,7 +98,8 @@ def advance(record: Record, entry: Entry) -> Record:
     Raises:
         RecordWrong: the fact cannot follow the ones before it.
     """
-    record = replace(record, epoch=entry.epoch, holder=entry.holder, ended_step=None)
+    if (record.epoch, record.holder) != (entry.epoch, entry.holder) or record.ended_step:
+        record = replace(record, epoch=entry.epoch, holder=entry.holder, ended_step=None)
     match entry.fact:
         case Opened():
             raise RecordWrong(f"entry {entry.seq} opens a rollout that is already open")
@@ -127,6 +130,8 @@ def advance(record: Record, entry: Entry) -> Record:
             return _proved(record, fact)
         case Released() as fact:
             return _released(record)
+        case Counted() as fact:
+            return _counted(record, fact)
         case Halted() as fact:
             return replace(record, halted=fact)
         case Decided() as fact:
@@ -138,11 +143,18 @@ def advance(record: Record, entry: Entry) -> Record:
 
 
 def _taken_over(record: Record, at_ms: int) -> Record:
-    """Waits count from here on: two operators' clocks may differ by more than a limit is long."""
+    """Waits count from here on: two operators' clocks may differ by more than a limit is long.
+
+    This life's prober has not begun yet, so its last answers are not waited for.
+    """
     claim = record.claim
     if claim is not None:
-        claim = replace(claim, waits=dict.fromkeys(claim.waits, at_ms))
-    return replace(record, claim=claim, waits=dict.fromkeys(record.waits, at_ms))
+        claim = replace(claim, waits=_from_now(claim.waits, at_ms))
+    return replace(record, claim=claim, waits=_from_now(record.waits, at_ms))
+
+
+def _from_now(waits: Mapping[str, int], at_ms: int) -> dict[str, int]:
+    return {what: at_ms for what in waits if what != LAST_COUNT}
 
 
 def _claim(record: Record) -> Claim:
@@ -281,9 +293,18 @@ def _released(record: Record) -> Record:
     backends = frozenset(claim.backends)
     done = dict(record.done)
     for backend in claim.proved:
+        if backend not in claim.heading:
+            raise RecordWrong(f"`{backend}` is proven good without having been upgraded")
         done[backend] = claim.heading[backend]
     left_out = (record.left_out - backends) | (record.unproven & backends)
     return replace(record, claim=None, done=done, left_out=left_out, waits={})
+
+
+def _counted(record: Record, fact: Counted) -> Record:
+    """The first count after a person's answer holds what failed up to then: that is answered."""
+    losses = (record.losses or Losses()).plus(fact.losses)
+    forgiven = losses.failed if record.is_forgiving else record.forgiven
+    return replace(record, losses=losses, forgiven=forgiven, is_forgiving=False)
 
 
 def _decided(record: Record, fact: Decided) -> Record:
@@ -303,7 +324,14 @@ def _answered(record: Record) -> Record:
     extra = dict(record.extra_attempts)
     for name in {*record.opened.order, *record.opened.load_balancers}:
         extra[name] = extra.get(name, 0) + 1
-    return replace(record, halted=None, trouble=None, last={}, extra_attempts=extra)
+    return replace(
+        record,
+        halted=None,
+        trouble=None,
+        last={},
+        extra_attempts=extra,
+        is_forgiving=record.losses is not None,
+    )
 
 
 def _redirected(record: Record, fact: Redirected) -> Record:

@@ -25,6 +25,9 @@ class Entry:
     fact: Fact
 
 
+AT_MAX_MS = 253_402_300_799_000
+"""The end of the year 9999: what a calendar can show."""
+
 GENESIS = "0" * 64
 """What the first line's `prev` is."""
 
@@ -112,17 +115,22 @@ def _parsed(line: bytes, previous: str, number: int) -> tuple[Entry, str]:
     try:
         plain = json.loads(line.decode("ascii"))
         claimed = plain.pop("hash")
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         raise RecordWrong("a line of the record cannot be read") from None
     digest = hashlib.sha256(_canonical(plain)).hexdigest()
     if claimed != digest or plain.get("prev") != previous or plain.get("seq") != number:
         raise RecordWrong("the record was changed after it was written")
     _refuse_newer(plain)
+    _fill_in(plain)
     try:
-        fact = from_plain(Fact, plain["fact"])
+        at_ms, epoch = from_plain(int, plain.get("at_ms")), from_plain(int, plain.get("epoch"))
+        holder = from_plain(str, plain.get("holder"))
+        fact = from_plain(Fact, plain.get("fact"))
     except NotReadable as error:
         raise RecordWrong(f"the record holds a fact this version does not know: {error}") from None
-    return Entry(number, plain["at_ms"], plain["epoch"], plain["holder"], fact), digest
+    if not 0 <= at_ms <= AT_MAX_MS:
+        raise RecordWrong(f"the record holds a fact of no possible time: {at_ms:.3g}")
+    return Entry(number, at_ms, epoch, holder, fact), digest
 
 
 def _refuse_newer(plain: Mapping[str, Any]) -> None:
@@ -135,6 +143,15 @@ def _refuse_newer(plain: Mapping[str, Any]) -> None:
                 f"{written}; this version reads up to {FORMAT}",
                 next_step=f"use rolling-deploy {fact.get('tool', '?')} or newer",
             )
+
+
+def _fill_in(plain: Mapping[str, Any]) -> None:
+    """Give a fact of an earlier format what it did not have: nothing was counted then."""
+    fact = plain.get("fact")
+    policy = fact.get("policy") if isinstance(fact, dict) else None
+    if isinstance(policy, dict) and fact is not None and fact.get("format") == 1:
+        policy.setdefault("counts_losses", False)
+        policy.setdefault("max_errors", None)
 
 
 def agree(chains: Mapping[str, Chain]) -> Chain:

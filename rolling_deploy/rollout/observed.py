@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rolling_deploy.rollout.losses import Counting, Losses
+
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
@@ -158,13 +160,15 @@ class Check:
 class Seen:
     """Everything one turn of the loop saw. `now_ms` is when the look ended.
 
-    `store` is None when the session store was not asked for in this look.
+    `store` is None when the session store was not asked for in this look, `losses` when nothing
+    was to be counted; else they are those of the whole rollout.
     """
 
     now_ms: int
     load_balancers: Mapping[str, LoadBalancerSeen | Unreachable] = field(default_factory=dict)
     backends: Mapping[str, BackendSeen | Unreachable] = field(default_factory=dict)
     store: tuple[Check, ...] | None = None
+    losses: Losses | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,7 @@ class Interest:
         ready: backends that must answer well as often in a row as configured, from every load
             balancer, by the version they must serve (None: any).
         store: whether the session store is to be checked.
+        losses: how requests are to be counted; None: not at all.
     """
 
     load_balancers: frozenset[str]
@@ -184,6 +189,7 @@ class Interest:
     alive: frozenset[str] = frozenset()
     ready: Mapping[str, str | None] = field(default_factory=dict)
     store: bool = False
+    losses: Counting | None = None
 
     def covers(self, other: Interest) -> bool:
         """Answers whether a look at this shows everything that a look at `other` would."""
@@ -193,7 +199,14 @@ class Interest:
             and self.alive >= other.alive
             and self.ready.items() >= other.ready.items()
             and self.store >= other.store
+            and self._counts_as(other)
         )
+
+    def _counts_as(self, other: Interest) -> bool:
+        """What was read before a claim was noted belongs to the phase before it: that is right."""
+        if other.losses is None:
+            return True
+        return self.losses is not None and self.losses.is_last >= other.losses.is_last
 
     def joined(self, other: Interest) -> Interest:
         """Answers what covers both."""
@@ -203,4 +216,5 @@ class Interest:
             self.alive | other.alive,
             {**self.ready, **other.ready},
             self.store or other.store,
+            self.losses or other.losses,
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rolling_deploy.rollout.facts import Cause, Closed, Direction, Halted, Intended, Opened
+from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.step import Goal, Result, Step
 
 
@@ -63,6 +64,9 @@ class Record:
         trouble: why the rollout must halt once the claim is over.
         waits: waits outside a claim.
         is_touched: a load balancer or a backend may have been changed.
+        losses: what was counted over all lives; None before the first count.
+        forgiven: failed requests that a person's answer covers; `is_forgiving` until the first
+            count after it, which tells how many they are.
         ended_step: the step that the last fact was the outcome of, for whoever tells it.
     """
 
@@ -91,4 +95,7 @@ class Record:
     closed: Closed | None = None
     is_touched: bool = False
     applies: int = 0
+    losses: Losses | None = None
+    forgiven: int = 0
+    is_forgiving: bool = False
     ended_step: Step | None = None

@@ -95,6 +95,11 @@ def machine_of(step: Step) -> str:
             return step.backend
 
 
+def changes_something(step: Step) -> bool:
+    """Answers whether the step changes a machine; what only asks may be lost without a trace."""
+    return not isinstance(step, WarmUp | Continuity)
+
+
 def is_on_load_balancer(step: Step) -> bool:
     """Answers whether the step changes a load balancer."""
     return isinstance(step, Apply | Unadopt)

@@ -94,10 +94,10 @@ def would_be_included(dump: Dump, managed: Collection[str]) -> bool:
         for found in setting(dump, "include")
         if found.arguments
     ]
-    return any(_matches(path, pattern) for path in _paths(managed) for pattern in patterns)
+    return any(matches(path, pattern) for path in _paths(managed) for pattern in patterns)
 
 
-def _matches(path: str, pattern: str) -> bool:
+def matches(path: str, pattern: str) -> bool:
     """As glob(3): a wildcard covers no slash, and no dot at a name's beginning."""
     names, parts = path.split("/"), pattern.split("/")
     return len(names) == len(parts) and all(

@@ -28,6 +28,8 @@ def policies(draw: st.DrawFn) -> Policy:
         attempts_max=draw(st.integers(1, 3)),
         ready_limit_ms=2_000,
         busy_limit_ms=draw(st.sampled_from([500, 10_000])),
+        counts_losses=draw(st.booleans()),
+        max_errors=draw(st.sampled_from([None, 0, 3])),
     )
 
 
@@ -58,8 +60,14 @@ def fleets(draw: st.DrawFn) -> World:
     for lb in world.balancers.values():
         lb.drains_ms = draw(st.lists(st.sampled_from([0, 40, 1_000, None]), min_size=1, max_size=4))
         lb.has_snapshot = draw(st.booleans())
+    world.logs = {name: [] for name in world.balancers}
     open_rollout(world, policy=draw(policies()))
     return world
+
+
+def _fail(world: World, balancer: str) -> None:
+    """Some requests of users fail, for whatever reason."""
+    world.logs[balancer] += [200, 502, 503]
 
 
 def _hand(draw: st.DrawFn, world: World) -> Callable[[World], None]:
@@ -82,6 +90,8 @@ def troubled(draw: st.DrawFn, *, with_hands: bool = False) -> World:
     world = draw(fleets())
     numbers = st.integers(1, draw(st.sampled_from([30, 120, 400])))
     kinds = draw(st.lists(st.sampled_from(Fault), min_size=1, max_size=6, unique=True))
+    for number in draw(st.lists(numbers, max_size=2, unique=True)):
+        world.hands[number] = partial(_fail, balancer=draw(st.sampled_from(sorted(world.logs))))
     world.plan.by_number = draw(st.dictionaries(numbers, st.sampled_from(kinds), max_size=20))
     if with_hands:
         for number in draw(st.lists(numbers, min_size=1, max_size=3, unique=True)):

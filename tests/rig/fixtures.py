@@ -12,7 +12,16 @@ from rolling_deploy.demo.servers import Servers
 from rolling_deploy.errors import PreflightRefused
 from tests.rig_tools import Rig, wait_until
 
-TWO_AND_TWO = FleetShape(backends=2, load_balancers=2, start_delay_ms=100)
+LOCK_S = 12
+"""When a silent holder is taken for dead: short to wait for, and still longer than a command of a
+second operator takes to start on a machine that has much else to do."""
+
+TWO_AND_TWO = FleetShape(
+    backends=2,
+    load_balancers=2,
+    start_delay_ms=100,
+    more_inventory=f"\nlock:\n  expiry_s: {LOCK_S}\n",
+)
 
 
 class Stand:

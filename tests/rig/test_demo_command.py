@@ -42,6 +42,11 @@ def test_the_demo_rolls_a_release_over_a_fleet_and_nobody_notices(kind: str) -> 
     assert sessions, told
     assert int(requests[1].replace(",", "")) > 0
     assert int(sessions[1]) > 0
+    # The load balancers' access logs tell of exactly the requests that the clients sent.
+    logs = re.search(r"^logs      ([\d,]+) seen, 0 failed, ", ended.stdout, re.MULTILINE)
+    assert logs, told
+    assert logs[1] == requests[1]
+    assert re.search(r"^  prober: [\d,]+ requests, 0 failed$", ended.stdout, re.MULTILINE), told
     assert ("(embedded, " in ended.stderr) or kind == "as found", told
     for line in ("requests  ", "answers   "):
         assert not re.search(f"^{line}", ended.stderr, re.MULTILINE), "a report is data: stdout"

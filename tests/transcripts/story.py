@@ -3,7 +3,8 @@
 A story is blocks divided by empty lines: commands, `----`, what came of them. The commands:
 
     fleet backends=3 balancers=2 wave=1 on-failure=halt drain-limit=120 at-limit=halt
-          ready-limit=180
+          ready-limit=180 max-errors=2
+    fail lb1 3                 | three requests through lb1 are answered 5xx
     ill app2 on r2             | app2 never becomes healthy on r2
     drain lb1 5                | workers of lb1 live 5 s after a reload (`never`: for ever)
     cut lb2 / join lb2         | the machine does not answer / answers again
@@ -96,6 +97,8 @@ class Story:
             case ["edit", name]:
                 self.saved[name] = world.balancers[name].file
                 fake_hands.edit(world, name)
+            case ["fail", name, count]:
+                world.logs[name] += [502] * int(count)
             case ["restore", name]:
                 world.balancers[name].edit(self.saved[name])
             case _:
@@ -113,9 +116,12 @@ class Story:
             drain_limit_ms=seconds.get("drain-limit", 120_000),
             drain_at_limit=DrainAtLimit(options.get("at-limit", "halt")),
             ready_limit_ms=seconds.get("ready-limit", 180_000),
+            counts_losses="max-errors" in options,
+            max_errors=int(options["max-errors"]) if "max-errors" in options else None,
         )
         backends, balancers = int(options.get("backends", "3")), int(options.get("balancers", "2"))
         self.world = make_world(backends, balancers)
+        self.world.logs = {name: [] for name in self.world.balancers}
 
     def _live(self, machine: str, *facts: Fact, is_first: bool = False) -> list[str]:
         """Answers one life's lines, and the truth when it is over."""

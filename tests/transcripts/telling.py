@@ -6,6 +6,7 @@ from rolling_deploy.ports import Awaiting, Event, Written
 from rolling_deploy.rollout.facts import (
     Claimed,
     Closed,
+    Counted,
     Decided,
     DeclaredOff,
     Ended,
@@ -89,6 +90,8 @@ def _fact(fact: Fact, record: Record) -> str:  # noqa: C901, PLR0911, PLR0912 # 
             return f"proved   {fact.backend}, {fact.goal}"
         case Released():
             return f"release  {fact.claim}{f', {_names(fact.out)} stays out' if fact.out else ''}"
+        case Counted():
+            return f"count    {fact.losses.failed} failed" if fact.losses.failed else ""
         case Halted():
             return f"HALT     ({fact.cause}) {fact.reason}"
         case Decided():

@@ -17,9 +17,11 @@ from rolling_deploy.inventory.fields import Shape
 from rolling_deploy.inventory.machine_shapes import NginxShape, SshShape, UpstreamShape
 from rolling_deploy.inventory.merge import given
 from rolling_deploy.inventory.model import (
+    AccessLogsShape,
     DrainShape,
     HealthShape,
     InventoryShape,
+    ProberShape,
     ReleaseShape,
     RolloutShape,
     SessionStoreShape,
@@ -29,11 +31,14 @@ from rolling_deploy.inventory.model import (
 from rolling_deploy.inventory.walk import keys_of, shapes_in
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
 from rolling_deploy.settings import (
+    AccessLogSettings,
     BackendSettings,
     HealthSettings,
     HostTarget,
     Inventory,
     LoadBalancerSettings,
+    LossSettings,
+    ProberSettings,
     ReleaseSettings,
     ServerSettings,
     SessionStoreSettings,
@@ -118,6 +123,8 @@ SECTIONS: tuple[tuple[type[Shape], type], ...] = (
     (WarmUpShape, WarmUpSettings),
     (RolloutShape, Policy),
     (SessionStoreShape, SessionStoreSettings),
+    (ProberShape, ProberSettings),
+    (AccessLogsShape, AccessLogSettings),
 )
 
 
@@ -151,6 +158,7 @@ def _check_defaults(model: type[Shape], settings: type) -> None:
 def test_every_setting_can_be_reached_from_the_file() -> None:
     """A setting that no key fills would be a promise of the settings that nobody can use."""
     computed = {"name", "servers", "probe_address", "strategy", "state_dir", "address", "host"}
+    computed |= {"counts_losses", "is_read"}  # from whether the section is written
     keys: set[str] = set()
     waiting: list[type[Shape]] = [InventoryShape]
     while waiting:
@@ -372,3 +380,52 @@ def test_only_given_keys_count() -> None:
     shape = InventoryShape.model_validate({"application": "a", "ssh": {"port": 22}})
     assert given(shape.ssh) == {"port": 22}
     assert given(None) == {}
+
+
+def test_losses_are_counted_only_as_far_as_the_section_asks(tmp_path: Path) -> None:
+    nothing = load(tmp_path, SMALL)
+    assert nothing.losses == LossSettings()
+    assert not nothing.losses.is_configured
+    assert not nothing.fleet.policy.counts_losses
+    prober = load(tmp_path, SMALL + "losses: {prober: {path: /home, timeout_s: 3}}\n")
+    assert prober.losses.prober == ProberSettings(path="/home", timeout_ms=3_000)
+    assert not prober.losses.access_logs.is_read
+    assert prober.fleet.policy.counts_losses
+    assert prober.fleet.policy.max_errors is None
+    logs = load(tmp_path, SMALL + "losses: {max_errors: 0, access_logs: {}}\n")
+    assert logs.losses.access_logs == AccessLogSettings(is_read=True)
+    assert logs.losses.prober.path == ""
+    assert logs.fleet.policy.max_errors == 0
+
+
+LB1 = "load_balancers: [{name: lb1}]\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("losses: {max_errors: 3}", "losses: should be `prober` or `access_logs` or both"),
+        ("losses: {}", "losses: should be `prober` or `access_logs` or both, is neither of them"),
+        ("losses: {prober: {}}", "losses.prober.path: should be set, is missing"),
+        (
+            "losses: {prober: {path: /}}\nload_balancers: [{name: lb1, access_log: /a.log}]",
+            "load_balancers[lb1].access_log: should be left out without `losses.access_logs`",
+        ),
+        ("losses: {access_logs: {format: main}}", "should be left out without `path`, is set"),
+        ("losses: {access_logs: {path: a.log}}", "should be an absolute path of a file"),
+        ("losses: {max_errors: -1, access_logs: {}}", "a whole number from 0 to 100000"),
+        ("losses: {prober: {path: home}}", "should be a path that begins with `/`"),
+    ],
+)
+def test_losses_that_could_never_be_counted_are_refused(
+    tmp_path: Path, section: str, message: str
+) -> None:
+    text = SMALL if "load_balancers" not in section else replaced(SMALL, (LB1, ""))
+    with pytest.raises(InventoryWrong) as wrong:
+        load(tmp_path, text + section + "\n")
+    assert message in " ".join(wrong.value.problems)
+
+
+def test_a_load_balancers_own_address_is_kept(tmp_path: Path) -> None:
+    text = replaced(SMALL, ("[{name: lb1}]", '[{name: lb1, address: "10.0.0.1:8443"}]'))
+    assert load(tmp_path, text).load_balancers["lb1"].address == "10.0.0.1:8443"

@@ -25,12 +25,16 @@ may_sudo() {
     set -- $2
     IFS=$s_ifs; set +f
     case $1 in sudo | doas) return 0 ;; esac
-    s_listed=$(sudo -n -l -- "$@" 2>/dev/null </dev/null) || { say sudo_refused "$s_name: $*"; return 0; }
-    say sudo_listed "$s_listed"
+    if s_listed=$(sudo -n -l -- "$@" 2>/dev/null </dev/null); then say sudo_listed "$s_listed"; return 0; fi
+    # With its full path, as sudoers wants it.
+    s_path=$(command -v -- "$1" 2>/dev/null) || s_path=$1
+    shift
+    say sudo_refused "$s_name: $s_path${*:+ $*}"
 }
 
 check_sudo() {
     [ "${RD_SUDO:-0}" = 1 ] || return 0
+    say user "$(id -un)"
     note_owner "$real"
     d_beside=${real%/*}/.${real##*/}.rolling-deploy
     may_sudo write "install${newline}-m${newline}$o_mode${newline}-o${newline}$o_user${newline}-g${newline}$o_group${newline}$state/.incoming${newline}$d_beside"

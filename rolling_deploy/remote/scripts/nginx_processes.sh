@@ -227,9 +227,11 @@ command_of() {
 judge_workers() {
     named_in "${m_pid_file:-/}.oldbin"
     j_old=$rd_named
-    printf '%s\n' "$processes" | awk -v master="$master" -v old="${j_old:-0}" -v policy="$policy" \
-        -v snapshot="$1" '
+    # Not by `-v`, which would read the backslashes of a path.
+    printf '%s\n' "$processes" | j_snapshot=$1 awk -v master="$master" -v old="${j_old:-0}" \
+        -v policy="$policy" '
         BEGIN {
+            snapshot = ENVIRON["j_snapshot"]
             while (snapshot != "" && (getline line < snapshot) > 0)
                 if (split(line, word, " ") == 3 && word[1] == "worker") listed[word[2] " " word[3]]
         }

@@ -56,6 +56,19 @@ find_fence() {
 
 is_number() { case ${1:-x} in *[!0-9]*) return 1 ;; esac; }
 
+# refuse_unless_private DIR: what lies there decides what we do, under names that can be guessed. So
+# it must belong to us or to root, and not everybody may write in it.
+refuse_unless_private() {
+    set -- "$1" "$(stat -L -c '%u %A' -- "$1" 2>/dev/null)"
+    case $2 in
+        '') refuse "cannot look at the state directory $1" ;;
+        *' '????????w*) refuse "everybody may write in the state directory $1: \`chmod o-w\` it, or set \`state_dir\`" ;;
+        '0 '*) return 0 ;;
+    esac
+    [ "${2%% *}" = "$(id -u)" ] ||
+        refuse "the state directory $1 belongs to another user (uid ${2%% *}): \`chown\` it, or set \`state_dir\`"
+}
+
 # enter DIR EPOCH HOLDER [SECONDS]: take the lock of this place for as long as this script (and
 # what it starts without closing descriptor 9) lives, and refuse a token lower than the highest
 # seen. The token is raised under the lock, so of two operators exactly one goes on. A fence that
@@ -67,6 +80,7 @@ enter() {
 '*) refuse "the holder should be one line, is '$3'" ;; esac
     command -v flock >/dev/null || refuse "there is no flock on this machine"
     [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
+    refuse_unless_private "$1"
     # Tried first: a failed redirection of exec (or of `:`) ends the whole shell, unanswered.
     { true 9>>"$1/lock"; } 2>/dev/null || refuse "cannot write in the state directory $1"
     exec 9>>"$1/lock"
@@ -91,6 +105,7 @@ refuse_if_fenced() {
 # and when it goes on it meets the fence. What killed scripts left behind is removed.
 take_in() {
     [ -d "$1" ] || mkdir -p -- "$1" 2>/dev/null || refuse "cannot create the state directory $1"
+    refuse_unless_private "$1"
     for taken in "$1/$2".*; do
         [ ! -e "$taken" ] || [ -d "/proc/${taken##*.}" ] || rm -f -- "$taken"
     done

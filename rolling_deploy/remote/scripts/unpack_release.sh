@@ -19,7 +19,8 @@ rm -rf "$new"
 mkdir "$new" || refuse "cannot create $new; nothing was changed"
 case $suffix in
     .zip) said=$(unzip -q -o "$archive" -d "$new" 2>&1 < /dev/null) ;;
-    *) said=$(tar --no-same-owner --no-same-permissions -xf "$archive" -C "$new" 2>&1) ;;
+    # Not by `-C`, in which tar takes a backslash for the beginning of an escape.
+    *) said=$(cd "$new" && tar --no-same-owner --no-same-permissions -xf "$archive" 2>&1) ;;
 esac || { rm -rf "$new"; refuse "cannot unpack: $(printf '%s' "$said" | tail -c 300); nothing was changed"; }
 printf '%s\n' "$artifact" > "$new/.rolling-deploy.new" && mv -f -T "$new/.rolling-deploy.new" "$new/$name_file" ||
     { rm -rf "$new"; refuse "cannot write $new/$name_file; nothing was changed"; }
