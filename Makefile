@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format servers bench transcripts clean
+.PHONY: help demo test lint format servers simulate rig bench transcripts fuzz clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -39,11 +39,23 @@ format: $(READY) ## bring the code into its form
 servers: ## install the real servers (Debian, as root); starts none
 	sh .ci/servers
 
+simulate: $(READY) ## rollouts under mixed misfortune (SEEDS=n), every pair of the worst faults, every mutant
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),20000) $(SIMULATE)
+	PAIRS=all $(BIN)/python -m pytest -p no:randomly tests/exhaustive/test_every_pair.py
+	$(BIN)/python -m tests.simulation.mutants
+
+rig: $(READY) ## the rig of real machines in its long form: kills at every record, about an hour; needs root
+	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig --every $(RIG)
+
 bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
 	$(BIN)/python -m tests.bench $(BENCH)
 
 transcripts: $(READY) ## write the transcripts anew; commit the difference only if you understand it
 	$(BIN)/python -m pytest tests/transcripts --rewrite
+
+fuzz: $(READY) ## search all that reads others' bytes for inputs that break it; SECONDS for each target
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz || echo 'without atheris'
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(FUZZ)
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
