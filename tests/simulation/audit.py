@@ -104,6 +104,7 @@ class Audit:
     """What each backend ran when the rollout began."""
     hands: dict[str, int] = field(default_factory=dict)
     """When a person last touched a load balancer."""
+    _proved_ms: dict[str, int] = field(default_factory=dict)
     _highest: dict[str, tuple[int, str]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _lines: set[bytes] = field(default_factory=set)
@@ -158,6 +159,7 @@ class Audit:
         world, opened = self.world, self.opened
         world.tell(node.name, f"is stopped for {goal}")
         self.stops[node.name, goal] += 1
+        self._proved_ms.pop(node.name, None)
         for lb in self.counting():
             if self.is_forced:
                 may_choose = lb.current.may_choose(node.address)
@@ -227,9 +229,14 @@ class Audit:
         if not was_stopped and node.name not in opened.left_out:
             return  # as it was when we came, whatever that is
         known = {opened.release, self.was[node.name]}
-        is_hurt = node.hurt_at_ms > self.world.now_ms - RECENT_MS
+        is_hurt = self._is_hurt(node)
         is_good = node.is_healthy(self.world.now_ms) and node.serves in known
         self.check("proven", is_good or is_hurt, f"{lb.name} to {node.name}: {node.serves}")
+
+    def _is_hurt(self, node: Node) -> bool:
+        """Answers whether misfortune has made it ill since it was proven, or a moment ago."""
+        proved_ms = self._proved_ms.get(node.name, self.world.now_ms)
+        return node.hurt_at_ms > min(proved_ms, self.world.now_ms - RECENT_MS)
 
     # --- the record
 
@@ -298,7 +305,8 @@ class Audit:
         self.begun = {name: (lb.text, lb.current.text) for name, lb in lbs.items()}
         for name, lb in lbs.items():
             # What was found, looked at and accepted is what may be replaced.
-            if opened.initial.get(name) == sha(lb.text):
+            is_theirs = lb.authors[lb.text] == PERSON
+            if is_theirs and opened.initial.get(name) == sha(lb.text):
                 lb.authors[lb.text] = ORIGINAL if opened.purpose is Purpose.ADOPT else US
 
     def is_known_anywhere(self) -> bool:
@@ -315,7 +323,8 @@ class Audit:
         wanted = opened.release
         if fact.goal is Goal.PREVIOUS:
             wanted = self.was[fact.backend]
-        is_hurt = node.hurt_at_ms > self.world.now_ms - RECENT_MS
+        is_hurt = self._is_hurt(node)
+        self._proved_ms[node.name] = self.world.now_ms
         is_so = node.is_healthy(self.world.now_ms) and node.serves == wanted
         is_so = is_so and node.artifact == artifact_of(wanted)
         self.check("truth", is_so or is_hurt, f"{fact.backend} is proved, serves {node.serves}")
@@ -368,7 +377,7 @@ class Audit:
         opened = self.opened
         assert opened is not None
         was_stopped = any(stopped == name for stopped, _ in self.stops)
-        is_hurt = node.hurt_at_ms > now_ms - RECENT_MS
+        is_hurt = self._is_hurt(node)
         is_good = node.is_healthy(now_ms) and node.serves in versions
         is_good = is_good and (not was_stopped or node.artifact == artifact_of(node.serves or ""))
         if was_stopped or len(versions) == 1:

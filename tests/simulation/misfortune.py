@@ -48,6 +48,13 @@ def kill(world: World, fault: Fault) -> None:
         victim.kill()
 
 
+def blackout(world: World, fault: Fault) -> None:
+    """An operator dies, and with it every command that runs anywhere."""
+    kill(world, fault)
+    for name in (*world.balancers, *world.nodes):
+        kill_commands(world, Fault(0, "kill_commands", name))
+
+
 def signal(world: World, fault: Fault) -> None:
     """SIGTERM to an operator."""
     victim = _a_living(world, fault)
@@ -130,6 +137,18 @@ def backend_dies(world: World, fault: Fault) -> None:
     node.hurt_at_ms = world.now_ms
     node.healthy_at_ms = world.now_ms + fault.ms
     world.tell(node.name, "dies by itself")
+
+
+def reboot(world: World, fault: Fault) -> None:
+    """A backend's machine starts anew: commands end, and what lies in place is served again."""
+    node = world.nodes[fault.target]
+    kill_commands(world, fault)
+    world.tell(node.name, "is rebooted")
+    node.hurt_at_ms = world.now_ms
+    node.serves = None
+    if node.artifact:
+        node.is_restarted_since_swap = True
+        node.start(world.now_ms + fault.ms)
 
 
 def clock_jumps(world: World, fault: Fault) -> None:
@@ -242,7 +261,8 @@ def older_file(world: World, fault: Fault) -> None:
 Kind = Callable[[World, Fault], None]
 
 ON_OPERATORS: Mapping[str, Kind] = {
-    one.__name__: one for one in (kill, signal, freeze, lose_disk, own_disk_full, clock_jumps)
+    one.__name__: one
+    for one in (kill, blackout, signal, freeze, lose_disk, own_disk_full, clock_jumps)
 }
 ON_MACHINES: Mapping[str, Kind] = {
     one.__name__: one for one in (cut, cut_one, mute, kill_commands, slow_commands, disk_full)
@@ -250,7 +270,7 @@ ON_MACHINES: Mapping[str, Kind] = {
 ON_BALANCERS: Mapping[str, Kind] = {
     one.__name__: one for one in (reload_fails, their_clock_jumps, copy_is_lost, forge)
 }
-ON_BACKENDS: Mapping[str, Kind] = {one.__name__: one for one in (backend_dies,)}
+ON_BACKENDS: Mapping[str, Kind] = {one.__name__: one for one in (backend_dies, reboot)}
 ON_STORE: Mapping[str, Kind] = {one.__name__: one for one in (store_fails,)}
 HANDS_ON_BALANCERS: Mapping[str, Kind] = {
     one.__name__: one for one in (nginx_restarts, nginx_reloads, edit, older_file)

@@ -233,17 +233,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
 )
 
-HINTS: Mapping[str, int] = {
-    "no flock": 38,
-    "no epoch": 293,
-    "the epoch does not rise with a new life": 2,
-    "no digest compare": 392,
-    "no guard": 171,
-    "redo instead of look": 23,
-    "trust the exit code of a reload": 105,
-    "ignore parked": 9,
-    "skip the capacity guard": 1,
-}
+HINTS: Mapping[str, int] = {}
 """A seed that is known to notice a mutant; tried first, so that the short form is short."""
 
 
