@@ -87,9 +87,9 @@ class FleetMachines:
     def look(self, interest: Interest) -> Seen:
         """See `ports.Machines`."""
         calls: dict[tuple[str, str], Callable[[], object]] = {}
-        for name in interest.load_balancers:
+        for name in sorted(interest.load_balancers):
             calls["balancer", name] = partial(self.look_at_balancer, name)
-        for name in {*interest.backends, *interest.alive, *interest.ready}:
+        for name in sorted({*interest.backends, *interest.alive, *interest.ready}):
             calls["backend", name] = partial(self._look_at_backend, name, interest)
         if interest.store:
             calls["store", ""] = self.check_store
@@ -217,12 +217,12 @@ class FleetMachines:
                 at_once(
                     {
                         name: partial(self.site.nginx[name].wait_drained, limit_ms)
-                        for name in condition.load_balancers
+                        for name in sorted(condition.load_balancers)
                         if name in self.site.nginx
                     }
                 )
             case Free():
-                at_once({n: partial(self._wait_free, n, limit_ms) for n in condition.machines})
+                at_once({n: partial(self._wait_free, n, limit_ms) for n in sorted(condition.machines)})
             case Ready():
                 at_once(
                     {

@@ -25,7 +25,7 @@ class Machine:
     name: str
     lock: Task | None = None
     fence: Fence = field(default_factory=lambda: Fence(0, "-"))
-    commands: set[Task] = field(default_factory=set)
+    commands: list[Task] = field(default_factory=list)
     clock_ms: int = 0
     disk_full_until_ms: int = 0
 

@@ -303,6 +303,8 @@ def heal(world: World) -> None:
     for machine in (*world.balancers.values(), *world.nodes.values()):
         machine.disk_full_until_ms = 0
         machine.clock_ms = 0
+        for task in tuple(machine.commands):
+            world.scheduler.thaw(task)
     for lb in world.balancers.values():
         lb.reloads_fail = 0
         lb.drains_ms = [40]

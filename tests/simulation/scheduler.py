@@ -116,6 +116,12 @@ class Scheduler:
         """Stop a task for so long; nothing tells it."""
         task.frozen_until_ms = max(task.frozen_until_ms, self.now_ms + ms)
 
+    def thaw(self, task: Task) -> None:
+        """A task that was frozen goes on."""
+        if task.frozen_until_ms > self.now_ms:
+            task.frozen_until_ms = 0
+            self.wake(task)
+
     def _push(self, task: Task, at_ms: int) -> None:
         task.ticket += 1
         tie = self.rng.random()

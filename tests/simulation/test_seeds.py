@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -10,6 +13,7 @@ import pytest
 
 from tests.simulation.__main__ import Figures, run_seeds
 from tests.simulation.audit import INVARIANTS
+from tests.simulation.mutants import ROOT
 from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.scenario import TURNS_BUSY, Scenario, scenario_of
 from tests.simulation.simulate import simulate
@@ -58,6 +62,19 @@ def test_the_same_seed_takes_the_same_turns_to_the_last_one(seed: int) -> None:
     one, other = simulate(scenario_of(seed)), simulate(scenario_of(seed))
     assert one.trace == other.trace
     assert one.checked == other.checked
+
+
+def test_a_seed_means_the_same_in_every_process() -> None:
+    """Python orders sets of texts by a number of each process; nothing may depend on that."""
+    argv = [sys.executable, "-m", "tests.simulation", "--seeds", "25", "--jobs", "1"]
+    told = set()
+    for number in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            argv, env=env, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300
+        )
+        told.add("".join(line for line in done.stdout.splitlines() if "per second" not in line))
+    assert len(told) == 1
 
 
 def test_with_the_lock_disabled_the_fencing_alone_holds() -> None:

@@ -126,14 +126,14 @@ class World:
             except (Refused, Failed) as error:
                 said.append(error)
             finally:
-                machine.commands.discard(task)
+                machine.commands.remove(task)
                 if machine.lock is task:
                     machine.lock = None
                 scheduler.wake(caller)
 
         began_ms = self.now_ms
         task = scheduler.spawn(f"{name}: {what}", run)
-        machine.commands.add(task)
+        machine.commands.append(task)
         while not task.is_over:
             scheduler.sleep(60_000)
         if task.error is not None:
