@@ -222,7 +222,8 @@ class FleetMachines:
                     }
                 )
             case Free():
-                at_once({n: partial(self._wait_free, n, limit_ms) for n in sorted(condition.machines)})
+                names = sorted(condition.machines)
+                at_once({name: partial(self._wait_free, name, limit_ms) for name in names})
             case Ready():
                 at_once(
                     {

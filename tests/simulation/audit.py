@@ -151,8 +151,9 @@ class Audit:
         by = next((op for op in self.world.operators if op.token == token), None)
         if forged is None or by is None:
             return False
-        name, at_ms = forged
-        return by.began_ms > at_ms and name not in by.cut_at_start
+        name, at_ms, rollout = forged
+        is_it = rollout == token.rollout
+        return is_it and by.began_ms > at_ms and name not in by.cut_at_start
 
     def stopping(self, node: Node, goal: Goal) -> None:
         """A backend is about to be stopped by us."""

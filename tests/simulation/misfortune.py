@@ -192,7 +192,7 @@ def forge(world: World, fault: Fault) -> None:
     before = read_chain(b"".join(lines[:-1]), lb.name).last_hash
     line, _ = encode(replace(last, fact=Waiting("forged")), before)
     lb.records[lb.current_record] = b"".join([*lines[:-1], line])
-    world.forged = (lb.name, world.now_ms)
+    world.forged = (lb.name, world.now_ms, lb.current_record)
 
 
 def nginx_restarts(world: World, fault: Fault) -> None:

@@ -59,8 +59,8 @@ class World:
     operators: list[Operator] = field(default_factory=list)
     store: tuple[Check, ...] = ()
     store_failed_ms: int = 0
-    forged: tuple[str, int] | None = None
-    """The load balancer whose copy of the record was exchanged, and when."""
+    forged: tuple[str, int, str] | None = None
+    """The load balancer whose copy of a record was exchanged, when, and of which rollout."""
     before_stop: Callable[[str], None] | None = None
     """What a person does right before the next stop of a backend, whose name is given."""
     has_lock: bool = True
