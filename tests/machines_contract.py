@@ -12,12 +12,15 @@ import os
 import shutil
 import signal
 import socket
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rolling_deploy.demo.fleet import NEXT_RELEASE, DemoFleet, FleetShape
+from rolling_deploy.demo.fleet_files import Machine
 from rolling_deploy.demo.keeper import descendants
 from rolling_deploy.inventory.load import load_inventory
 from rolling_deploy.operations.balancer_checks import Acceptance
@@ -35,14 +38,29 @@ from rolling_deploy.rollout.observed import (
     ManagedFile,
     Seen,
 )
-from rolling_deploy.rollout.step import Apply, Outcome, Result, Step
+from rolling_deploy.rollout.step import (
+    Apply,
+    Outcome,
+    Result,
+    Step,
+    is_on_load_balancer,
+    machine_of,
+)
+from tests.fake_faults import Fault
+from tests.rig.tcp_relay import TcpRelay
+from tests.rig_tools import wait_until
 from tests.world import World, open_rollout
 
 SHAPE = FleetShape(backends=2, load_balancers=1, start_delay_ms=100, keepalive_min_timeout_s=0)
 BALANCER, BACKEND, OTHER = "lb1", "app1", "app2"
 EVERYTHING = Interest(frozenset({BALANCER}), frozenset({BACKEND, OTHER}))
+RELAYED = "known_hosts-relayed"
 WAIT_LIMIT_MS = 60_000
 """Generous: only what would hang gets there."""
+BEGIN_LIMIT_S = 30.0
+"""Until a command that was sent is seen to run; half of what it is itself given to end."""
+SOON_MS = 20_000
+"""Far below the limit that is waited for, and far above a slow machine's answer."""
 EPOCHS = itertools.count(100, 100)
 """Each test's first epoch: far above whatever was seen before on a fleet that tests share."""
 
@@ -113,6 +131,20 @@ class Contract(ABC):
     def cut_off(self, name: str) -> None:
         """The operator reaches this load balancer or backend no more."""
 
+    def is_busy(self, name: str) -> bool:
+        """Answers whether a look sees that a command runs on this machine."""
+        seen = self.balancer() if name == BALANCER else self.backend(name)
+        return seen.is_busy
+
+    @abstractmethod
+    def answer_lost(self, step: Step) -> AbstractContextManager[list[Result]]:
+        """Do a step whose answer does not come back, though the machine has begun it.
+
+        While it lasts the command runs over there, holds the machine's lock and cannot end.
+        The machine itself is reached as ever. Afterwards the list holds what the operator was
+        told, and the command has gone on, or soon does.
+        """
+
     @abstractmethod
     def pinned(self) -> AbstractContextManager[None]:
         """While it lasts, a request keeps the worker that has it from leaving."""
@@ -132,6 +164,14 @@ class FakeContract(Contract):
         machine.is_reachable = False
 
     @contextmanager
+    def answer_lost(self, step: Step) -> Iterator[list[Result]]:
+        """See `Contract`."""
+        self.world.plan.by_text.append((f"perform {type(step).__name__.lower()}", Fault.LATER))
+        came = [self.perform(step)]
+        assert not self.world.plan.by_text, "the fault was met"
+        yield came
+
+    @contextmanager
     def pinned(self) -> Iterator[None]:
         """See `Contract`."""
         lb = self.world.balancers[BALANCER]
@@ -143,32 +183,63 @@ class FakeContract(Contract):
 
 
 class RealContract(Contract):
-    """Over real servers, by the adapters that a rollout uses."""
+    """Over real servers, by the adapters that a rollout uses, each machine behind its relay."""
 
     is_cut_off = False
 
-    def __init__(self, fleet: DemoFleet) -> None:
+    def __init__(self, fleet: DemoFleet, relays: Mapping[str, TcpRelay]) -> None:
         self.fleet = fleet
+        self._relays = relays
         for node in fleet.nodes:
             # What an earlier test staged is no longer there; what runs stays.
             if fleet.release_of(node.name) != NEXT_RELEASE:
                 shutil.rmtree(node.root / "releases" / NEXT_RELEASE, ignore_errors=True)
-        self.site = connect(load_inventory(fleet.inventory_path))
+        self.site = connect(load_inventory(relayed_inventory(fleet, relays)))
         found = survey(self.site, NEXT_RELEASE, Acceptance())
         assert not found.refused(), found.refused()
         opened = opened_from(self.site, found, purpose=Purpose.DEPLOY, release=NEXT_RELEASE)
         super().__init__(FleetMachines(self.site), opened)
 
+    def _host(self, name: str) -> Machine:
+        machines = {balancer.name: balancer.machine for balancer in self.fleet.balancers}
+        machines |= {node.name: node.machine for node in self.fleet.nodes}
+        return machines[name]
+
     def cut_off(self, name: str) -> None:
         """End the machine's sshd, and the sessions that it has."""
         self.is_cut_off = True
-        hosts = {b.name: b.machine for b in self.fleet.balancers}
-        hosts |= {node.name: node.machine for node in self.fleet.nodes}
-        pid = self.fleet.ssh._pids[hosts[name].name]
+        pid = self.fleet.ssh._pids[self._host(name).name]
         for one in (pid, *descendants(pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
         self.fleet.keeper.wait(pid, 10)
+
+    @contextmanager
+    def answer_lost(self, step: Step) -> Iterator[list[Result]]:
+        """Stop what the command has to wait for, and reset its connection once it has begun.
+
+        An apply waits for the new workers of the nginx master, an activation for the end of the
+        application's process: neither comes while these are stopped.
+        """
+        name = machine_of(step)
+        pid = self.fleet.pid_of(name) if not is_on_load_balancer(step) else self._master()
+        came: list[Result] = []
+        sender = threading.Thread(target=lambda: came.append(self.perform(step)), daemon=True)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            sender.start()
+            wait_until(lambda: self.is_busy(name), "the command has begun", BEGIN_LIMIT_S)
+            relay = self._relays[self._host(name).name]
+            relay.cut()
+            relay.mend()
+            sender.join(WAIT_LIMIT_MS / 1000)
+            assert came, "a connection that was reset is noticed"
+            yield came
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _master(self) -> int:
+        return int(self.fleet.balancers[0].pid_file.read_text(encoding="utf-8"))
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
@@ -191,3 +262,45 @@ class RealContract(Contract):
         return all(
             self.backend(name).artifact == self.opened.before[name].artifact for name in names
         )
+
+
+def relays_before(fleet: DemoFleet) -> dict[str, TcpRelay]:
+    """Answers a relay in front of the SSH server of each machine, by the machine's name.
+
+    A connection through it can be lost while whatever was begun over it goes on.
+    """
+    relays = {
+        machine.name: TcpRelay(fleet._ports.take(), machine.ssh_port) for machine in fleet.machines
+    }
+    known = fleet.directory / "ssh" / "known_hosts"
+    lines = known.read_text(encoding="utf-8").splitlines()
+    theirs: list[str] = []
+    for machine in fleet.machines:
+        before = f"[127.0.0.1]:{machine.ssh_port} "
+        key = next(line for line in lines if line.startswith(before)).removeprefix(before)
+        theirs.append(f"[127.0.0.1]:{relays[machine.name].port} {key}\n")
+    # A file of its own: a process reads each only once.
+    known.with_name(RELAYED).write_text("".join(theirs), encoding="utf-8")
+    return relays
+
+
+def relayed_inventory(fleet: DemoFleet, relays: Mapping[str, TcpRelay]) -> Path:
+    """Answers the fleet's inventory with every machine reached through its relay.
+
+    A reload has longer to be proved than in life: tests stop the master in the middle of it.
+    """
+    text = fleet.inventory_path.read_text(encoding="utf-8")
+    for machine in fleet.machines:
+        port = f"port: {machine.ssh_port}}}"
+        assert text.count(port) == 1
+        text = text.replace(port, f"port: {relays[machine.name].port}}}")
+    begin = "      generation_port:"
+    for old, new in (
+        ("known_hosts: ssh/known_hosts", f"known_hosts: ssh/{RELAYED}"),
+        (begin, f"      prove_limit_s: 60\n{begin}"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = fleet.directory / "inventory-relayed.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path

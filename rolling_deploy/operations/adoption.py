@@ -61,7 +61,8 @@ def adopt_on(desk: Desk, site: Site, *, load_pending: bool = False) -> Run | Non
         return go_on(desk, site, hand, ())
     found = survey_for_adoption(site, load_pending=load_pending)
     todo = [name for name, one in found.balancers.items() if not one.is_adopted]
-    opened = opened_from(site, found, purpose=Purpose.ADOPT, reason=desk.reason)
+    host = desk.footing.host()
+    opened = opened_from(site, found, purpose=Purpose.ADOPT, reason=desk.reason, host=host)
     checks = [*found.checks, *check_renderings(site, found, opened)]
     for check in checks:
         desk.reporter.event(Checked(now_ms(), check))
@@ -100,7 +101,8 @@ def unadopt(desk: Desk, *, load_pending: bool = False) -> Run | None:
                 f"{', '.join(out)} is out of rotation by a rollout; the original would put it back",
                 next_step="bring it back with `rolling-deploy run --release VERSION` first",
             )
-        opened = opened_from(site, found, purpose=Purpose.UNADOPT, reason=desk.reason)
+        host = desk.footing.host()
+        opened = opened_from(site, found, purpose=Purpose.UNADOPT, reason=desk.reason, host=host)
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in originals.items()}
         opened = with_originals(opened, digests)
         if not desk.confirm(f"put the original files back on {', '.join(originals)}?"):

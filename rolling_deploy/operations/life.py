@@ -106,6 +106,10 @@ ADVICE_GENERAL = (
 )
 
 
+NAMED_MAX = 5
+"""Of those that were not asked; in a fleet of hundreds they are nearly everybody."""
+
+
 def halted(record: Record, end: Halted, seen: Seen | None = None) -> RolloutHalted:
     """Answers the message of a halt: what, where, is the site all right, what next.
 
@@ -140,7 +144,17 @@ def site_text(record: Record, seen: Seen | None) -> str:
         health = backend.health if isinstance(backend, BackendSeen) else None
         if health and not health.is_good and name not in out:
             texts.append(f"{name} is NOT healthy ({health.detail})")
+    unasked = sorted(every - out - set(seen.backends)) if seen else []
+    if unasked:
+        texts.append(f"{_shortly(unasked)} not asked lately")
     return "; ".join(texts)
+
+
+def _shortly(names: Sequence[str]) -> str:
+    """Answers a few of the names, and how many more there are."""
+    more = len(names) - NAMED_MAX
+    text = ", ".join(names[:NAMED_MAX])
+    return f"{text} and {more} others" if more > 1 else ", ".join(names)
 
 
 def record_of(hand: InHand) -> Record:

@@ -17,7 +17,7 @@ from rolling_deploy.upstreams.access_logs import (
     servers_in,
 )
 from rolling_deploy.upstreams.addresses import canonical
-from rolling_deploy.upstreams.log_format import LogFormat
+from rolling_deploy.upstreams.log_format import Line, LogFormat
 from rolling_deploy.upstreams.merge import addresses_of
 from rolling_deploy.upstreams.routes import Dump
 
@@ -107,20 +107,19 @@ class Tally:
                 continue
             if has_prober and line.agent == AGENT:
                 continue  # the prober knows itself what became of it
-            self._add(sources, line.status, line.servers)
+            self._add(sources, line)
 
-    def _add(self, sources: LogSources, status: int, servers: tuple[str, ...] | None) -> None:
-        count = Count(1, int(status >= FAILED_FROM), int(status == CLIENT_CLOSED))
-        if servers is None:
+    def _add(self, sources: LogSources, line: Line) -> None:
+        count = Count(1, int(line.status >= FAILED_FROM), int(line.status == CLIENT_CLOSED))
+        if line.servers is None:
             self._count(UNTOLD, count)
             return
-        asked = [canonical(server) for server in servers]
+        asked = [canonical(server) for server in line.servers]
         if asked and sources.ours is not None and sources.ours.isdisjoint(asked):
             return  # another application's, in the same log
-        backends = [sources.backends.get(each, NOBODY) for each in asked] or [NOBODY]
-        self._count(backends[-1], count)
-        if len(backends) > 1:
-            self._count(backends[0], Count(retried=1))
+        self._count(sources.backends.get(asked[-1], NOBODY) if asked else NOBODY, count)
+        for server in line.retried:
+            self._count(sources.backends.get(canonical(server), NOBODY), Count(retried=1))
 
     def _count(self, backend: str, count: Count) -> None:
         self.by_backend[backend] = self.by_backend.get(backend, Count()).plus(count)

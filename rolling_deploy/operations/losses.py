@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from functools import partial
 
@@ -9,9 +10,10 @@ from rolling_deploy.operations.log_sources import LogSources, Tally
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.access_log import read_logs
+from rolling_deploy.remote.connection import Connection
 from rolling_deploy.remote.http import HttpClient
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.prober import Prober, Probes, Way, ask_once
+from rolling_deploy.remote.prober import WAY_LIMIT_MS, Prober, Probes, Way, ask_once, whole
 from rolling_deploy.rollout.losses import Count, Counting, Losses
 from rolling_deploy.rollout.observed import Check, Verdict
 
@@ -36,6 +38,8 @@ class Ledger:
         self._probed: dict[str, Probes] = {}
         has_prober = asks and bool(self.settings.prober.path)
         self._prober = Prober(self.settings.prober, ways_of(site) if has_prober else {})
+        # One reason each for the whole life: they are kept in the record.
+        self._unasked = why_no_way(site) if has_prober else {}
 
     def look(self, counting: Counting) -> Losses:
         """Answers all that was counted up to now, over all lives of the rollout.
@@ -53,6 +57,9 @@ class Ledger:
         else:
             self._prober.start()
         losses = losses.plus(self._new_probes(counting.phase))
+        gaps += [
+            f"the prober on {name} could not ask: {why}" for name, why in self._unasked.items()
+        ]
         if self.settings.access_logs.is_read:
             losses = losses.plus(self._logs(losses, counting))
         self._losses = losses.plus(Losses(gaps=frozenset(gaps)))
@@ -79,6 +86,8 @@ class Ledger:
                 counts[f"{name} {phase}"] = Count(now.requests - before.requests, failed)
             if now.failed > before.failed:
                 last[name] = now.last_failure
+            if now.why_unasked:
+                self._unasked.setdefault(name, now.why_unasked)
             self._probed[name] = now
         return Losses(probed=counts, last_failures=last)
 
@@ -156,20 +165,67 @@ def _gap(name: str, text: str) -> Losses:
 
 
 def ways_of(site: Site) -> dict[str, Way]:
-    """Answers how the prober asks each load balancer that is not declared off."""
+    """Answers how the prober asks each load balancer that it can ask."""
     prober = site.inventory.losses.prober
+    is_from_there = prober.asked_from == "load-balancers"
+    unreached = why_no_way(site)
     ways: dict[str, Way] = {}
     for name, settings in site.inventory.load_balancers.items():
-        if name in site.off:
+        if name in site.off or name in unreached:
             continue
         port = 443 if prober.scheme == "https" else 80
         host = site.inventory.hosts[settings.host].address
         place = f"[{host}]" if ":" in host else host
         address = settings.address or f"{place}:{port}"
-        is_from_there = prober.asked_from == "load-balancers"
-        opener = site.connections[settings.host].open_stream if is_from_there else open_directly
-        ways[name] = Way(opener, address)
+        if is_from_there:
+            there = _There(site.connections[settings.host])
+            ways[name] = Way(there.open_stream, address, there.why_broken)
+        else:
+            ways[name] = Way(open_directly, address, whole)
     return ways
+
+
+def why_no_way(site: Site) -> dict[str, str]:
+    """Answers which load balancers the prober cannot ask, and why.
+
+    One that was not reached at the start is not asked again in this run.
+    """
+    if site.inventory.losses.prober.asked_from != "load-balancers":
+        return {}
+    return {
+        name: site.why_not(settings.host)
+        for name, settings in site.inventory.load_balancers.items()
+        if name not in site.off and settings.host in site.unreachable
+    }
+
+
+class _There:
+    """A load balancer that one prober asks from, one request at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._link = 0
+
+    def open_stream(self, host: str, port: int, *, timeout_ms: int) -> socket.socket:
+        """Open a stream from there; raises what `Connection.open_stream` raises."""
+        try:
+            return self._connection.open_stream(host, port, timeout_ms=timeout_ms)
+        finally:
+            # A refusal came over this one too, also where the call had to connect anew.
+            self._link = self._links_opened()
+
+    def why_broken(self) -> str:
+        """Answers why the last request cannot have come through, or nothing if it may have."""
+        before = self._link
+        answer = self._connection.run(["true"], limit_ms=WAY_LIMIT_MS)
+        if not answer.is_complete:
+            return answer.detail or "the connection was lost"
+        # Found dead and opened again, by this or by somebody else's question.
+        return "the connection was lost" if self._links_opened() != before else ""
+
+    def _links_opened(self) -> int:
+        # Only what has a network has a link that can be lost.
+        return getattr(self._connection, "links_opened", 0)
 
 
 def loss_checks(site: Site) -> list[Check]:
@@ -195,11 +251,14 @@ def loss_checks(site: Site) -> list[Check]:
 def _probe_check(site: Site, name: str, way: Way) -> Check:
     prober = site.inventory.losses.prober
     with HttpClient(way.opener, verify_tls=prober.verify_tls) as client:
-        status, failure = ask_once(client, prober, way.address)
+        asked = ask_once(client, prober, way)
+    failure = asked.failure
     if not failure:
         where = f"{prober.scheme}://{way.address}{prober.path}"
-        return Check(name, "prober", Verdict.OK, f"{where} answers {status}")
-    if not status and prober.asked_from == "operator":
+        return Check(name, "prober", Verdict.OK, f"{where} answers {asked.status}")
+    if not asked.was_asked:
+        failure = f"it could not ask: {failure}"
+    elif not asked.status and prober.asked_from == "operator":
         failure += "; asked from here, `asked_from: load-balancers` asks from there"
     has_gate = site.inventory.fleet.policy.max_errors is not None
     return Check(name, "prober", Verdict.REFUSED if has_gate else Verdict.WARNING, failure)

@@ -71,9 +71,18 @@ def ci_job() -> str:
 
 
 def opened_from(
-    site: Site, found: Survey, *, purpose: Purpose, release: str = "", reason: str = ""
+    site: Site,
+    found: Survey,
+    *,
+    purpose: Purpose,
+    release: str = "",
+    reason: str = "",
+    host: str = "",
 ) -> Opened:
     """Answers the first fact of a rollout.
+
+    Args:
+        host: what the machine we work on is called; empty means its own name.
 
     Raises:
         PreflightRefused: an artifact cannot be read.
@@ -116,7 +125,7 @@ def opened_from(
         initial={name: digest_of_file(one) for name, one in found.balancers.items()},
         originals={},
         frozen=freeze(inventory, found.layouts()).to_json(),
-        by=f"{who()} on {machine()}",
+        by=f"{who()} on {host or machine()}",
         reason=reason,
         places=places_of(site.inventory),
     )

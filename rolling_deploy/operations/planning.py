@@ -48,7 +48,8 @@ def plan(desk: Desk, release: str, acceptance: Acceptance) -> PlanView:
         hand = find(site, desk.records, desk.footing.host())
         found = survey(site, release, acceptance)
         try:
-            opened = opened_from(site, found, purpose=Purpose.DEPLOY, release=release)
+            host = desk.footing.host()
+            opened = opened_from(site, found, purpose=Purpose.DEPLOY, release=release, host=host)
         except PreflightRefused:
             if not found.refused():
                 raise

@@ -24,7 +24,6 @@ from rolling_deploy.operations.opening import (
     check_renderings,
     digest_of_file,
     frozen_with,
-    machine,
     opened_from,
     places_of,
     who,
@@ -84,7 +83,7 @@ def preflight(desk: Desk, site: Site, release: str, acceptance: Acceptance) -> O
         PreflightRefused: naming everything that stands in the way.
     """
     found = survey(site, release, acceptance)
-    opened = _opened_or_none(site, found, release, desk.reason)
+    opened = _opened_or_none(desk, site, found, release)
     checks = list(found.checks)
     if opened is not None:
         checks += check_renderings(site, found, opened)
@@ -99,10 +98,13 @@ def preflight(desk: Desk, site: Site, release: str, acceptance: Acceptance) -> O
     return opened
 
 
-def _opened_or_none(site: Site, found: Survey, release: str, reason: str) -> Opened | None:
+def _opened_or_none(desk: Desk, site: Site, found: Survey, release: str) -> Opened | None:
     """What would be opened, as far as the survey allows; its own refusals say the rest."""
     try:
-        return opened_from(site, found, purpose=Purpose.DEPLOY, release=release, reason=reason)
+        host = desk.footing.host()
+        return opened_from(
+            site, found, purpose=Purpose.DEPLOY, release=release, reason=desk.reason, host=host
+        )
     except PreflightRefused:
         if found.refused():
             return None
@@ -235,7 +237,7 @@ def resume(desk: Desk, *, skip: tuple[str, ...] = (), load_pending: bool = False
             )
         facts: list[Fact] = []
         if record.halted is not None or skip:
-            facts.append(Decided(f"{who()} on {machine()}", tuple(skip)))
+            facts.append(Decided(f"{who()} on {desk.footing.host()}", tuple(skip)))
         question = f"resume rollout {record.opened.rollout} ({standing(record)})?"
         if not desk.confirm(question):
             return None
@@ -258,7 +260,7 @@ def abort(desk: Desk, *, leave_changed: bool = False, load_pending: bool = False
         question = f"abort rollout {record.opened.rollout} ({standing(record)})?"
         if not desk.confirm(question):
             return None
-        answer = Redirected(direction, f"{who()} on {machine()}", desk.reason)
+        answer = Redirected(direction, f"{who()} on {desk.footing.host()}", desk.reason)
         return _take_over(desk, site, hand, (answer,), load_pending=load_pending)
     finally:
         site.close()
@@ -284,7 +286,10 @@ def _take_over(
 
 
 def refuse_other_places(inventory: Inventory, opened: Opened) -> None:
-    """A rollout is bound to the machines it was opened with; limits and the like may change.
+    """A rollout is bound to the machines it was opened with.
+
+    What may change in between is how they are asked (health, warm-up, the prober). The policy
+    stays that of the opening: the wave size, the drain limit and the like were frozen with it.
 
     Raises:
         InventoryWrong: naming every difference.

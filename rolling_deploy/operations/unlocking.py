@@ -39,7 +39,8 @@ def unlock(
     Raises:
         UsageWrong: nobody holds it.
         RolloutHeld: the holder is alive, or somebody else took it meanwhile.
-        MachineUnreachable: it was not freed everywhere.
+        MachineUnreachable: the holder's heart could not be listened to, or it was not freed
+            everywhere.
     """
     site = desk.connect()
     try:
@@ -47,7 +48,9 @@ def unlock(
         locks = {name: copy for name, copy in hand.copies.items() if copy.holder is not None}
         if not locks:
             raise UsageWrong("nobody holds the rollout", next_step="rolling-deploy status")
-        locks, is_alive = _listen(desk, site, locks, hand.dead)
+        locks, is_alive, unheard = _listen(desk, site, locks, hand.dead)
+        if unheard and not is_alive:
+            _refuse_unheard(desk, unheard, is_forced=is_forced)
         view = _view(hand, locks, is_alive=is_alive)
         show(view)
         if is_alive and not is_forced:
@@ -69,8 +72,11 @@ def unlock(
 
 def _listen(
     desk: Desk, site: Site, locks: Mapping[str, Copy], dead: str
-) -> tuple[dict[str, Copy], bool]:
+) -> tuple[dict[str, Copy], bool, dict[str, str]]:
     """Answers the locks as they are after listening, and whether a heart beat meanwhile.
+
+    The third are those that were not listened to to the end, with the reason: their silence says
+    nothing.
 
     Args:
         dead: a holder that is known to have ended, for whom nobody need listen.
@@ -80,7 +86,7 @@ def _listen(
     """
     young = {name: copy for name, copy in locks.items() if copy.is_held and copy.token != dead}
     if not young:
-        return dict(locks), False
+        return dict(locks), False, {}
     expiry_s = max(copy.holder.expiry_s for copy in young.values() if copy.holder)
     limit_s = math.ceil(BEATS_AWAITED * expiry_s / BEATS_PER_EXPIRY)
     desk.say(f"listening for at most {limit_s} s whether the holder's heart still beats")
@@ -100,7 +106,26 @@ def _listen(
         for name, copy in held.items()
         if name in young
     )
-    return held, is_alive
+    unheard = {name: why for name, (copy, why) in heard.items() if copy is None}
+    return held, is_alive, unheard
+
+
+def _refuse_unheard(desk: Desk, unheard: Mapping[str, str], *, is_forced: bool) -> None:
+    """Nobody is taken for dead whose heart could not be heard; forced, it is only told.
+
+    Raises:
+        MachineUnreachable: naming the load balancers and why.
+    """
+    reasons = "; ".join(f"{name}: {why}" for name, why in sorted(unheard.items()))
+    if is_forced:
+        desk.say(f"not listened to to its end, the holder may be alive: {reasons}")
+        return
+    raise MachineUnreachable(
+        "the holder's heart could not be listened to, so it may be alive",
+        where=reasons,
+        site="whoever holds it answers for the site; nothing was unlocked",
+        next_step="`rolling-deploy unlock` again; if it must be, `rolling-deploy unlock --force`",
+    )
 
 
 def _view(hand: InHand, locks: Mapping[str, Copy], *, is_alive: bool) -> UnlockView:

@@ -36,6 +36,10 @@ class NoAnswer(Exception):
     """There was no usable HTTP answer; the text is the reason for a person."""
 
 
+class NoWay(NoAnswer):
+    """Nothing was asked: our own way to the machine that asks for us is broken, or forbidden."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One GET.
@@ -103,6 +107,7 @@ class HttpClient:
 
         Raises:
             NoAnswer: no connection, no TLS, no answer in time, or not HTTP.
+            NoWay: of these, when it was not even asked.
         """
         begun = _Begun()
         try:
@@ -112,6 +117,8 @@ class HttpClient:
                 body, is_cut = _read(response)
             finally:
                 response.close()
+        except _WayBroken as error:
+            raise NoWay(str(error)) from error
         except httpcore.TimeoutException as error:
             raise NoAnswer(_late(error, question.timeout_ms)) from error
         except _FAILURES as error:
@@ -151,6 +158,10 @@ class HttpClient:
             timeout=question.timeout_ms / 1000,
             extensions=extensions,
         )
+
+
+class _WayBroken(httpcore.ConnectError):
+    """The opener did not come as far as the one that is to be asked."""
 
 
 _FAILURES = (
@@ -285,7 +296,12 @@ class _Backend(httpcore.NetworkBackend):
             stream = self._opener(host, port, timeout_ms=max(1, round(allowed * 1000)))
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error
-        except (OSError, CannotReach, ForwardingRefused) as error:
+        except CannotReach as error:
+            raise _WayBroken(str(error)) from error
+        except ForwardingRefused as error:
+            kind = _WayBroken if error.is_prohibited else httpcore.ConnectError
+            raise kind(str(error)) from error
+        except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         return _Stream(stream, deadline, verify_tls=self._verify_tls)
 

@@ -3,16 +3,19 @@
 Each goes over a fresh connection: so a load balancer that refuses connections is noticed, and a
 kept one that a reload closes (as nginx may at any time) is not taken for a failure. Nothing is
 asked twice, and no request is left unfinished: whoever ends the prober waits for its last answers.
+
+What fails because our own way to the load balancer is broken is no failure of a user's: it is not
+counted, and it is said that it was not asked.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from rolling_deploy.remote.http import HttpClient, NoAnswer, Question
+from rolling_deploy.remote.http import HttpClient, NoAnswer, NoWay, Question
 from rolling_deploy.remote.opener import Opener
 from rolling_deploy.settings import ProberSettings
 
@@ -20,14 +23,42 @@ AGENT = "rolling-deploy-prober"
 """What the prober calls itself, so that its lines in an access log can be told from users'."""
 FINISH_SLACK_S = 2.0
 """On top of one answer's limit, for a machine that is busy."""
+WAY_LIMIT_MS = 5_000
+"""How long our own way may take to prove whole after an answer that did not come."""
+
+
+def whole() -> str:
+    """Answers nothing: a way that needs no machine of ours in between."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One load balancer as the prober asks it: from where, and which `host:port`."""
+    """One load balancer as the prober asks it: from where, and which `host:port`.
+
+    Attributes:
+        why_broken: asks whether our own way as far as the opener's machine is whole; answers why
+            not, or nothing.
+    """
 
     opener: Opener
     address: str
+    why_broken: Callable[[], str] = whole
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What became of one request.
+
+    Attributes:
+        status: 0 without an answer.
+        failure: why it failed, if it did.
+        was_asked: False when our own way was broken: then it tells nothing about users.
+    """
+
+    status: int
+    failure: str = ""
+    was_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +67,7 @@ class Probes:
 
     Attributes:
         answered_5xx: how many of the failed ones got an answer 5xx, which stands in its log too.
+        why_unasked: why one could not be asked; those are counted nowhere.
         last_failure: of the last one that failed, for a person.
     """
 
@@ -43,6 +75,7 @@ class Probes:
     failed: int = 0
     answered_5xx: int = 0
     last_failure: str = ""
+    why_unasked: str = ""
 
 
 class Prober:
@@ -102,7 +135,8 @@ class _Lane:
     def wait_for_end(self) -> bool:
         if self._thread is None:
             return True
-        self._thread.join(self._settings.timeout_ms / 1000 + FINISH_SLACK_S)
+        limit_ms = self._settings.timeout_ms + WAY_LIMIT_MS
+        self._thread.join(limit_ms / 1000 + FINISH_SLACK_S)
         return not self._thread.is_alive()
 
     def _ask(self, end: threading.Event) -> None:
@@ -116,26 +150,35 @@ class _Lane:
                 due = max(due + pause_s, time.monotonic())
                 end.wait(max(0.0, due - time.monotonic()))
 
-    def _ask_once(self, client: HttpClient) -> tuple[int, str]:
+    def _ask_once(self, client: HttpClient) -> Asked:
         try:
-            return ask_once(client, self._settings, self._way.address)
+            return ask_once(client, self._settings, self._way)
         except Exception as error:  # noqa: BLE001 # a prober that died in silence would find all well
-            return 0, f"{type(error).__name__}: {error}"
+            return Asked(0, f"{type(error).__name__}: {error}")
 
-    def _take(self, answer: tuple[int, str]) -> None:
-        status, failure = answer
+    def _take(self, asked: Asked) -> None:
         with self._counting:
             before = self.probes
+            if not asked.was_asked:
+                self.probes = replace(before, why_unasked=asked.failure)
+                return
+            has_failed = bool(asked.failure)
             self.probes = Probes(
                 before.requests + 1,
-                before.failed + bool(failure),
-                before.answered_5xx + (bool(failure) and status >= 500),
-                failure or before.last_failure,
+                before.failed + has_failed,
+                before.answered_5xx + (has_failed and asked.status >= 500),
+                asked.failure or before.last_failure,
+                before.why_unasked,
             )
 
 
-def ask_once(client: HttpClient, settings: ProberSettings, address: str) -> tuple[int, str]:
-    """Answers the status of one request, 0 without an answer, and why it failed if it did."""
+def ask_once(client: HttpClient, settings: ProberSettings, way: Way) -> Asked:
+    """Answers what became of one request.
+
+    Without an answer our own way is asked after: a link that was cut in silence looks like a load
+    balancer that does not answer.
+    """
+    address = way.address
     question = Question(
         address,
         settings.path,
@@ -146,9 +189,15 @@ def ask_once(client: HttpClient, settings: ProberSettings, address: str) -> tupl
     )
     try:
         status = client.ask(question).status
+    except NoWay as error:
+        return Asked(0, str(error), was_asked=False)
     except NoAnswer as error:
-        return 0, f"no answer from {settings.scheme}://{address}{settings.path}: {error}"
+        broken = way.why_broken()
+        if broken:
+            return Asked(0, broken, was_asked=False)
+        failure = f"no answer from {settings.scheme}://{address}{settings.path}: {error}"
+        return Asked(0, failure)
     if status in settings.status:
-        return status, ""
+        return Asked(status)
     wanted = " or ".join(str(each) for each in settings.status)
-    return status, f"{settings.path}: status should be {wanted}, is {status}"
+    return Asked(status, f"{settings.path}: status should be {wanted}, is {status}")

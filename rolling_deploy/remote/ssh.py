@@ -52,6 +52,8 @@ class SshConnection:
 
     Attributes:
         channels_opened: how many channels were opened so far, for measurements.
+        links_opened: how many connections were opened so far; more than before, and what went
+            over the earlier one was lost.
     """
 
     def __init__(self, target: HostTarget, known_hosts: KnownHosts | None = None) -> None:
@@ -66,6 +68,7 @@ class SshConnection:
         self._relays = threading.Semaphore(RELAYS_MAX)
         self._counting = threading.Lock()
         self.channels_opened = 0
+        self.links_opened = 0
 
     @property
     def target(self) -> HostTarget:
@@ -233,6 +236,7 @@ class SshConnection:
             except CannotReach as error:
                 self._failure = (time.monotonic(), error)
                 raise
+            self.links_opened += 1
             if self._closing.is_set():
                 self._transport.close()
             return self._transport

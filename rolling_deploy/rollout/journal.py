@@ -28,6 +28,9 @@ class Entry:
 AT_MAX_MS = 253_402_300_799_000
 """The end of the year 9999: what a calendar can show."""
 
+EPOCH_BELOW = 10**15
+"""Remote scripts compare epochs as the shell's numbers, and refuse longer ones."""
+
 GENESIS = "0" * 64
 """What the first line's `prev` is."""
 
@@ -129,8 +132,16 @@ def _parsed(line: bytes, previous: str, number: int) -> tuple[Entry, str]:
     except NotReadable as error:
         raise RecordWrong(f"the record holds a fact this version does not know: {error}") from None
     if not 0 <= at_ms <= AT_MAX_MS:
-        raise RecordWrong(f"the record holds a fact of no possible time: {at_ms:.3g}")
+        raise RecordWrong(f"the record holds a fact of no possible time: {_shown(at_ms)}")
+    if not 0 < epoch < EPOCH_BELOW:
+        raise RecordWrong(f"the record holds a fact of no possible epoch: {_shown(epoch)}")
     return Entry(number, at_ms, epoch, holder, fact), digest
+
+
+def _shown(number: int) -> str:
+    """Answers a number of any size in a few digits; too large for a float, it is no crash."""
+    digits = str(number)
+    return digits if len(digits) <= 20 else f"{digits[:20]}... ({len(digits)} characters)"
 
 
 def _refuse_newer(plain: Mapping[str, Any]) -> None:

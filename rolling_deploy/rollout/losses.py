@@ -26,7 +26,7 @@ class Count:
     Attributes:
         failed: answered 5xx; of the prober's, whatever was not as it should be.
         closed: the client closed the connection before the answer (nginx's 499).
-        retried: nginx asked this backend first, then another.
+        retried: how often nginx asked this backend, then another one for the same request.
     """
 
     requests: int = 0

@@ -96,8 +96,11 @@ def machine_of(step: Step) -> str:
 
 
 def changes_something(step: Step) -> bool:
-    """Answers whether the step changes a machine; what only asks may be lost without a trace."""
-    return not isinstance(step, WarmUp | Continuity)
+    """Answers whether the step changes anything; what only asks may be lost without a trace.
+
+    Continuity is among those that do: canary sessions are written into the session store.
+    """
+    return not isinstance(step, WarmUp)
 
 
 def is_on_load_balancer(step: Step) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shlex
@@ -53,11 +54,14 @@ class RecordFile:
         """Answers the chain in the file; an empty one when there is no file.
 
         Raises:
-            RecordWrong: it cannot be read, or was changed after it was written.
+            RecordWrong: it cannot be read, is a link, or was changed after it was written.
         """
         try:
             self._refuse_unless_private()
-            content = self.path.read_bytes()
+            # Like `hold`: a record elsewhere, under another name, would not be the one we hold.
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with os.fdopen(fd, "rb") as file:
+                content = file.read()
         except FileNotFoundError:
             return Chain()
         except OSError as error:
@@ -163,6 +167,14 @@ class RecordFile:
             return  # a torn last line is dropped when the record is read
 
     def _wrong(self, what: str, error: OSError) -> RecordWrong:
+        if error.errno == errno.ELOOP:
+            return RecordWrong(
+                "the local record should be a file, is a link",
+                where=str(self.path),
+                site="nothing more was done; what served before this still serves",
+                next_step="put the file itself there, or use `--state-dir`, then "
+                "`rolling-deploy status`",
+            )
         return RecordWrong(
             f"the local record {what}: {error.strerror or error}",
             where=str(self.path),

@@ -56,12 +56,15 @@ class Line:
     Attributes:
         servers: every server that nginx asked for this request, in order; None where the format
             does not tell.
+        retried: the servers whose try was followed by another, in order; those before an internal
+            redirect are not among them.
         agent: the client's name of itself; None where the format does not tell.
     """
 
     status: int
     servers: tuple[str, ...] | None
     agent: str | None
+    retried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ class LogFormat:
         values = found.groupdict()
         servers = values.get("upstream_addr")
         told = None if servers is None else servers_of(servers)
-        return Line(int(values["status"]), told, values.get("http_user_agent"))
+        retried = retried_in(servers or "")
+        return Line(int(values["status"]), told, values.get("http_user_agent"), retried)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -153,6 +157,9 @@ def servers_of(text: str) -> tuple[str, ...]:
     return tuple(each for each in re.split(r", | : ", text) if each not in {"", "-"})
 
 
-def tries_of(text: str) -> int:
-    """Answers how many tries after the first an `$upstream_addr` holds; a redirect is none."""
-    return sum(len(group.split(", ")) - 1 for group in text.split(" : "))
+def retried_in(text: str) -> tuple[str, ...]:
+    """Answers the servers of an `$upstream_addr` whose try was followed by another.
+
+    So many tries were made beyond the first. Beginning anew after an internal redirect is none.
+    """
+    return tuple(each for group in text.split(" : ") for each in group.split(", ")[:-1])

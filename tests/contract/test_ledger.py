@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.operations.log_sources import LogSources
-from rolling_deploy.operations.losses import Ledger, loss_checks
+from rolling_deploy.operations.losses import Ledger, loss_checks, ways_of
 from rolling_deploy.operations.site import Site
-from rolling_deploy.remote.connection import Answer
+from rolling_deploy.remote.connection import Answer, CannotReach
 from rolling_deploy.rollout.losses import Count, Counting, Losses
 from rolling_deploy.rollout.observed import Verdict
 from rolling_deploy.settings import AccessLogSettings, LossSettings, ProberSettings
@@ -36,6 +37,12 @@ class Fading(LocalConnection):
     """A machine that does not answer while a test says so."""
 
     is_gone = False
+    links_opened = 1
+
+    def open_stream(self, host: str, port: int, *, timeout_ms: int) -> socket.socket:
+        if self.is_gone:
+            raise CannotReach("the line is dead")
+        return super().open_stream(host, port, timeout_ms=timeout_ms)
 
     def run(self, argv: Sequence[str], **more: object) -> Answer:
         if self.is_gone:
@@ -183,6 +190,71 @@ def test_a_load_balancer_that_is_off_is_not_counted(tmp_path: Path) -> None:
     losses = Ledger(place.site).look(Counting(Losses(), 0))
     assert losses.gaps == {"lb1: access log: not counted, it was declared off"}
     assert losses.probed == {}
+
+
+FROM_THERE = replace(QUICK, asked_from="load-balancers", timeout_ms=300)
+
+
+def asking_from_there(directory: Path, address: str) -> Place:
+    """Answers a place whose prober asks from the load balancer itself."""
+    place = Place(directory, LossSettings(prober=FROM_THERE))
+    balancer = replace(place.site.inventory.load_balancers["lb1"], address=address)
+    place.site.inventory = replace(place.site.inventory, load_balancers={"lb1": balancer})
+    place.ledger = Ledger(place.site)
+    return place
+
+
+def why_unasked(place: Place) -> str:
+    place.look()
+    return place.ledger._prober.seen()["lb1"].why_unasked
+
+
+def test_a_cut_line_to_a_load_balancer_is_a_gap_and_no_failed_request(tmp_path: Path) -> None:
+    with running_app(lambda _: Says()) as app:
+        place = asking_from_there(tmp_path, app.address)
+        place.look()
+        wait_until(lambda: app.asked, "a request")
+        place.machine.is_gone = True
+        wait_until(lambda: why_unasked(place), "it could not ask")
+        losses = place.look(last=True)
+    assert losses.asked == Count(len(app.asked))
+    assert losses.gaps == {"the prober on lb1 could not ask: the line is dead"}
+
+
+def test_a_load_balancer_that_refuses_while_its_line_is_whole_has_failed(tmp_path: Path) -> None:
+    place = asking_from_there(tmp_path, f"127.0.0.1:{free_port()}")
+    place.look()
+    wait_until(lambda: place.ledger._prober.seen()["lb1"].failed >= 2, "two failures")
+    losses = place.look(last=True)
+    assert losses.asked.failed == losses.asked.requests
+    assert losses.gaps == frozenset()
+
+
+def test_a_request_that_was_lost_with_its_line_is_not_counted_though_the_line_is_back(
+    tmp_path: Path,
+) -> None:
+    with running_app(lambda _: Says(after_s=60)) as app:
+        place = asking_from_there(tmp_path, app.address)
+        place.look()
+        wait_until(lambda: app.asked, "a request")
+        place.machine.links_opened += 1
+        wait_until(lambda: why_unasked(place), "it was not answered")
+        place.ledger.close()
+    assert why_unasked(place) == "the connection was lost"
+
+
+def test_a_load_balancer_that_was_not_reached_at_the_start_is_a_gap(tmp_path: Path) -> None:
+    place = Place(tmp_path, LossSettings(prober=FROM_THERE))
+    host = place.site.inventory.load_balancers["lb1"].host
+    place.site.unreachable = {host: "no route to host"}
+    assert ways_of(place.site) == {}
+    place.ledger = Ledger(place.site)
+    losses = place.look(last=True)
+    assert losses.gaps == {"the prober on lb1 could not ask: no route to host"}
+    assert losses.probed == {}
+    directly = replace(place.site.inventory.losses, prober=QUICK)
+    place.site.inventory = replace(place.site.inventory, losses=directly)
+    assert ways_of(place.site).keys() == {"lb1"}, "asked from here, it needs no SSH"
 
 
 def test_before_a_start_it_is_said_what_will_be_counted(tmp_path: Path) -> None:

@@ -258,6 +258,52 @@ def test_giving_it_up_takes_nothing_from_who_takes_it_at_that_moment(place: Plac
     assert seen(place).token == "bob"
 
 
+def test_giving_it_up_takes_nothing_from_who_takes_it_for_longer_than_is_waited(
+    place: Place, tmp_path: Path
+) -> None:
+    """The fence is synced to a slow disk meanwhile, and the dead one's lock is still there."""
+    take(place, ANN)
+    let_the_heart_be(place, EXPIRY_S + 5)
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    program = bin_dir / "sync"
+    program.write_text(f"#!/bin/sh\n: > '{tmp_path}/syncs'\nsleep 3\n")
+    program.chmod(0o755)
+    slow = LocalConnection(environment={"PATH": f"{bin_dir}:{os.environ['PATH']}"})
+    taker = threading.Thread(target=take, args=(Place(slow, place.state_dir), BOB))
+    taker.start()
+    wait_until((tmp_path / "syncs").exists)
+    reply = let_go({"lb1": place}, "ann")["lb1"]
+    assert (reply.outcome, "busy" in reply.detail) == (Outcome.REFUSED, True)
+    taker.join(60)
+    assert (seen(place).token, seen(place).holder) == ("bob", holder("bob"))
+
+
+def test_an_earlier_command_that_still_runs_keeps_nobody_from_giving_it_up(place: Place) -> None:
+    take(place, ANN)
+    folder = Path(place.state_dir)
+    (folder / ".holder.999999999").write_text("left behind by a script that was killed")
+    goes_on = threading.Event()
+
+    def outlive() -> None:
+        words = 'exec 9>>"$1/lock"; flock 9; : > "$1/at_work"; cat >/dev/null'
+
+        def feed() -> Iterator[bytes]:
+            goes_on.wait(60)
+            yield b""
+
+        place.connection.run(["sh", "-c", words, "x", str(folder)], stdin=feed(), limit_ms=90_000)
+
+    command = threading.Thread(target=outlive)
+    command.start()
+    wait_until((folder / "at_work").exists)
+    assert let_go({"lb1": place}, "ann")["lb1"].outcome is Outcome.DONE
+    assert command.is_alive()
+    goes_on.set()
+    command.join(60)
+    assert seen(place).holder is None
+
+
 Change = Callable[[Place], object]
 
 

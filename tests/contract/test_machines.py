@@ -7,12 +7,10 @@ holds for nginx, sshd and a real application as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from rolling_deploy.parallel import in_turn
 from rolling_deploy.rollout.facts import Opened
 from rolling_deploy.rollout.move import Drained, Ready
 from rolling_deploy.rollout.observed import Interest, LoadBalancerSeen, Unreachable
@@ -22,55 +20,13 @@ from tests.machines_contract import (
     BALANCER,
     EVERYTHING,
     OTHER,
-    SHAPE,
+    SOON_MS,
     WAIT_LIMIT_MS,
     Contract,
-    FakeContract,
-    RealContract,
 )
-from tests.rig.fixtures import Stand, servers_here
-from tests.simulation.contract import SimulatedContract
-from tests.world import make_world
+from tests.machines_fixtures import fleet, relays, stands
 
-SOON_MS = 20_000
-"""Far below the limit that is waited for, and far above a slow machine's answer."""
-
-
-@pytest.fixture(scope="module")
-def stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Stand]]:
-    """The place of the real fleet, once a test asks for it."""
-    made: list[Stand] = []
-    yield made
-    for stand in made:
-        stand.stop()
-
-
-@pytest.fixture(params=["fake", "simulated", "real"])
-def fleet(
-    request: pytest.FixtureRequest,
-    stands: list[Stand],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Contract]:
-    """The machines; a real fleet that a test has upgraded or cut off is not used again."""
-    if request.param == "fake":
-        yield FakeContract(make_world(2, 1))
-        return
-    if request.param == "simulated":
-        with in_turn():
-            simulated = SimulatedContract()
-            yield simulated
-        simulated.world.scheduler.end()
-        return
-    if not stands:
-        stands.append(Stand(tmp_path_factory.mktemp("machines"), SHAPE, servers_here()))
-    rig = stands[0].well()
-    assert rig.fleet is not None
-    real = RealContract(rig.fleet)
-    try:
-        yield real
-        rig.is_well = not real.is_cut_off and real.is_as_it_was()
-    finally:
-        real.site.close()
+__all__ = ["fleet", "relays", "stands"]
 
 
 def never_staged(opened: Opened) -> Opened:

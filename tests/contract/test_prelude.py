@@ -128,7 +128,10 @@ def test_the_arguments_of_a_token_enter_again_whatever_the_holder_is_called(
         assert run(shell, ENTER + "finish done", *arguments).outcome is Outcome.DONE
 
 
-@pytest.mark.parametrize(("epoch", "holder"), [("", "me"), ("1x", "me"), ("-1", "me"), ("1", "")])
+@pytest.mark.parametrize(
+    ("epoch", "holder"),
+    [("", "me"), ("1x", "me"), ("-1", "me"), ("1", ""), ("1" + "0" * 15, "me"), ("9" * 30, "me")],
+)
 def test_a_token_that_makes_no_sense_is_refused(
     shell: list[str], tmp_path: Path, epoch: str, holder: str
 ) -> None:
@@ -137,7 +140,19 @@ def test_a_token_that_makes_no_sense_is_refused(
     assert not (tmp_path / "fence").exists()
 
 
-@pytest.mark.parametrize("text", ["", "\n", "garbage\n", "x 1\n", "12garbage me\n", "\0\0\0\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "garbage\n",
+        "x 1\n",
+        "12garbage me\n",
+        "\0\0\0\n",
+        "1000000000000000 me\n",
+        f"{10**30} me\n",
+    ],
+)
 def test_a_fence_that_cannot_be_read_refuses_everybody(
     shell: list[str], tmp_path: Path, text: str
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.opener import open_directly
 from rolling_deploy.remote.prober import AGENT, Prober, Probes, Way
 from rolling_deploy.settings import ProberSettings
@@ -117,3 +118,49 @@ def test_after_its_end_nothing_is_asked_until_it_is_started_again() -> None:
         wait_until(lambda: len(app.asked) > asked, "more requests")
         asking.finish()
         assert asking.seen()["lb1"].requests == len(app.asked)
+
+
+@pytest.mark.parametrize(
+    ("error", "has_failed"),
+    [
+        (CannotReach("the connection was lost"), False),
+        (ForwardingRefused("sshd forbids forwarding", is_prohibited=True), False),
+        (ForwardingRefused("connection refused", is_prohibited=False), True),
+    ],
+)
+def test_what_could_not_be_asked_has_not_failed_but_a_refusal_over_there_has(
+    error: Exception, has_failed: bool
+) -> None:
+    def opener(host: str, port: int, *, timeout_ms: int) -> object:
+        raise error
+
+    asking = Prober(QUICK, {"lb1": Way(opener, "127.0.0.1:80")})  # type: ignore[arg-type] # raises
+    asking.start()
+    wait_until(
+        lambda: asking.seen()["lb1"].failed >= 2 or asking.seen()["lb1"].why_unasked, "it was tried"
+    )
+    asking.finish()
+    seen = asking.seen()["lb1"]
+    if has_failed:
+        assert (seen.failed, seen.why_unasked) == (seen.requests, "")
+        assert "connection refused" in seen.last_failure
+    else:
+        assert seen == Probes(why_unasked=str(error))
+
+
+def test_no_answer_over_a_way_that_turns_out_to_be_broken_has_not_failed() -> None:
+    is_cut = threading.Event()
+
+    def answer(asked: Asked) -> Says:
+        return Says(after_s=60) if is_cut.is_set() else Says()
+
+    with running_app(answer) as app:
+        way = Way(open_directly, app.address, lambda: "cut" if is_cut.is_set() else "")
+        asking = Prober(replace(QUICK, timeout_ms=200), {"lb1": way})
+        asking.start()
+        wait_until(lambda: asking.seen()["lb1"].requests >= 2, "two requests")
+        is_cut.set()
+        wait_until(lambda: asking.seen()["lb1"].why_unasked, "it was not asked")
+        asking.finish()
+    seen = asking.seen()["lb1"]
+    assert (seen.failed, seen.why_unasked) == (0, "cut")

@@ -1,16 +1,21 @@
 """Faults that hurt by themselves: with a rollout under way no more than without one.
 
-Each is done twice on the same fleet with the same users, once as a control run. Requests that
-fail must fail around the fault, and there are no more of them than in the control run, as far as
-two runs of the same fault are ever alike; no session is lost in either. Both are printed.
+Each is done three times on the same fleet with the same users, first in two control runs. In the
+rollout requests may fail around the fault only, and no more of them than in the worse of the two
+controls, scaled by how much longer the fault itself lasted (a busy machine makes a failover
+slower, and users ask all the while). Writes are held to the controls in the same way. No session
+is lost in any of them. All figures are printed.
+
+One allowance remains, for what is chance in one moment; see `IN_FLIGHT` and `UNREAD_WRITES`.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -28,16 +33,29 @@ pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
 
 SETTLING_MS = 1_500
 """What the fault itself may still do after it was done: connections that time out."""
-ALIKE_SHARE, ALIKE_COUNT = 1.5, 10
-"""Two runs of the same fault differ by chance: who asks meanwhile, and what is in flight. More than
-this, for as long as the fault lasted, would be the rollout's."""
+IN_FLIGHT = QUICK.fast // 2
+"""So many more may fail than in the controls. A user has one request under way at the most.
+
+A node that is killed takes those with it that it had in this moment, and of them only the POSTs
+fail, as nginx repeats GETs elsewhere: every second request. Which it has is chance (here 0 in both
+controls and 3 in a rollout were seen), and beside a wave that is out it has twice as many. In a
+failover it is a toss for each user whether one request more falls into it at its edges.
+"""
+UNREAD_WRITES = 1
+"""In a failover: Redis says yes to a write before its replica has read it, so which one is the
+last to survive is chance too. None in a node's death, where Redis goes on."""
 
 
 @dataclass
 class Fault:
-    """What is done, and between which times it lasted."""
+    """What is done, and between which times it lasted.
+
+    Attributes:
+        is_instant: it is over as soon as it is done, however long doing it took.
+    """
 
     do: Callable[[], None]
+    is_instant: bool = False
     began_ms: int = 0
     ended_ms: int = 0
 
@@ -49,7 +67,7 @@ class Fault:
     @property
     def lasted_ms(self) -> int:
         """Answers how long it took to happen: a busy machine makes a failover longer."""
-        return max(1, self.ended_ms - self.began_ms)
+        return 1 if self.is_instant else max(1, self.ended_ms - self.began_ms)
 
     def failed_elsewhen(self, seen: Summary) -> int:
         """Answers how many requests failed when the fault cannot have been the reason."""
@@ -61,14 +79,18 @@ class Fault:
         )
 
 
-def control(rig: FleetRig, scenario: str, do: Callable[[], None]) -> tuple[Fault, Summary]:
-    """The fault without a rollout."""
-    fault = Fault(do)
+Control = tuple[Fault, Summary]
+"""The fault without a rollout, and what users saw of it."""
+
+
+def control(rig: FleetRig, scenario: str, fault: Fault, mend: Callable[[], None]) -> Control:
+    """The fault without a rollout; afterwards all is mended."""
     with rig.watched_users(f"{scenario}: control", QUICK) as users:
         more_requests(users.load, 100)
         fault.happen()
         until(lambda: time.time_ns() // 1_000_000 > fault.ended_ms + SETTLING_MS, "it settles")
         more_requests(users.load, 100)
+    mend()
     return fault, users.summary
 
 
@@ -78,16 +100,17 @@ def more_requests(load: UsersOn, count: int) -> None:
 
 
 def in_a_rollout(
-    rig: FleetRig, scenario: str, do: Callable[[], None], at: Matches, mend: Callable[[], None]
+    rig: FleetRig, scenario: str, fault: Fault, at: Matches, mend: Callable[[], None]
 ) -> tuple[Fault, Summary, bool]:
     """The fault in the middle of a rollout, which is then brought to its end."""
-    fault, after = Fault(do), rig.next_release()
+    after = rig.next_release()
     with rig.watched_users(f"{scenario}: rollout", QUICK) as users:
         command = rig.start("run", "--release", after, "--yes")
         ended = command.at(at, lambda _: fault.happen()).end()
         mend()
         if ended.exit_code:
-            ended.must_be(4)
+            # Before the first claim nothing was touched, and a store that is gone is a refusal.
+            ended.must_be(4 if ended.has(fact("claimed")) else 8)
             rig.status()
             rig.finish(after)
         more_requests(users.load, 50)
@@ -95,29 +118,50 @@ def in_a_rollout(
     return fault, users.summary, bool(ended.exit_code)
 
 
+def tell(rig: FleetRig, line: str, *more: str) -> None:
+    """Print it, and keep it for the figures at the end."""
+    rig.figures.remarks.append(line)
+    print(line, *more, sep="\n")
+
+
+def in_words(seen: Summary, fault: Fault) -> str:
+    return (
+        f"a fault of {fault.lasted_ms} ms, {seen.requests} requests, {seen.failed} failed, "
+        f"sessions {seen.sessions_followed} followed, {seen.sessions_lost} lost, "
+        f"writes lost {seen.writes_lost}"
+    )
+
+
+def most(controls: Sequence[Control], fault: Fault, count: Callable[[Summary], int]) -> int:
+    """Answers the larger count of the control runs, had their fault lasted as long as this one."""
+    scaled = (count(seen) * max(1.0, fault.lasted_ms / alone.lasted_ms) for alone, seen in controls)
+    return math.ceil(max(scaled))
+
+
 def compare(
     rig: FleetRig,
     scenario: str,
-    without: tuple[Fault, Summary],
+    controls: Sequence[Control],
     within: tuple[Fault, Summary, bool],
+    writes_by_chance: int = 0,
 ) -> None:
-    """Print both, and hold them to each other."""
-    (first, alone), (fault, seen, halted) = without, within
-    for name, one, its in (("control", alone, first), ("rollout", seen, fault)):
-        remark = (
-            f"{scenario}, {name}: a fault of {its.lasted_ms} ms, {one.requests} requests, "
-            f"{one.failed} failed, sessions {one.sessions_followed} followed, "
-            f"{one.sessions_lost} lost, writes lost {one.writes_lost}"
-            + (", halted and resumed" if halted and one is seen else "")
-        )
-        rig.figures.remarks.append(remark)
-        print(remark, *one.examples, sep="\n")
+    """Print all of them, and hold the rollout to the control runs."""
+    fault, seen, ended_early = within
+    for number, (its, alone) in enumerate(controls, 1):
+        tell(rig, f"{scenario}, control {number}: {in_words(alone, its)}", *alone.examples)
+    failed = most(controls, fault, lambda one: one.failed)
+    writes = most(controls, fault, lambda one: one.writes_lost)
+    remark = ", ended and finished by another" if ended_early else ""
+    tell(
+        rig,
+        f"{scenario}, rollout: {in_words(seen, fault)}{remark}; "
+        f"at most {failed} + {IN_FLIGHT} may fail, {writes} + {writes_by_chance} writes be lost",
+        *seen.examples,
+    )
     assert fault.failed_elsewhen(seen) == 0, seen.lines()
-    longer = max(1.0, fault.lasted_ms / first.lasted_ms)
-    most = alone.failed * longer * ALIKE_SHARE + ALIKE_COUNT
-    assert seen.failed <= most, (seen.lines(), alone.lines())
-    assert seen.sessions_lost <= alone.sessions_lost, seen.lines()
-    assert seen.writes_lost <= alone.writes_lost + 1, seen.lines()
+    assert seen.failed <= failed + IN_FLIGHT, (seen.lines(), *(one.lines() for _, one in controls))
+    assert [one.sessions_lost for one in (seen, *(alone for _, alone in controls))] == [0, 0, 0]
+    assert seen.writes_lost <= writes + writes_by_chance, seen.lines()
     assert seen.writes_repeated == 0, seen.lines()
 
 
@@ -134,16 +178,36 @@ PLACES = [
 ]
 
 
+def bring_back_replica(rig: FleetRig) -> None:
+    """Start the Redis that was killed, and return when what is written arrives there.
+
+    Its link is up a while before that. Another failover in between loses everything written
+    since, whatever runs beside it, so it would be no figure to compare with.
+    """
+    fleet = rig.fleet
+    fleet.bring_back_replica()
+    replica = "redis2" if fleet.redis_master == "redis1" else "redis1"
+    mark = str(time.time_ns())
+    fleet.redis(fleet.redis_master, "SET", "rig:mark", mark)
+    until(lambda: mark in fleet.redis(replica, "GET", "rig:mark"), f"{replica} follows")
+
+
 @pytest.mark.parametrize("moment", PLACES)
 def test_a_failover_of_redis_hurts_no_more_than_without_a_rollout(
     rig: FleetRig, moment: str
 ) -> None:
     scenario = f"Redis failover {moment}"
-    without = control(rig, scenario, rig.fleet.fail_over)
-    rig.fleet.bring_back_replica()
-    within = in_a_rollout(rig, scenario, rig.fleet.fail_over, MOMENTS[moment], lambda: None)
-    rig.fleet.bring_back_replica()
-    compare(rig, scenario, without, within)
+
+    def fault() -> Fault:
+        return Fault(rig.fleet.fail_over)
+
+    def mend() -> None:
+        bring_back_replica(rig)
+
+    without = [control(rig, scenario, fault(), mend) for _ in range(2)]
+    within = in_a_rollout(rig, scenario, fault(), MOMENTS[moment], lambda: None)
+    mend()
+    compare(rig, scenario, without, within, UNREAD_WRITES)
 
 
 @pytest.mark.parametrize("moment", PLACES)
@@ -152,12 +216,12 @@ def test_a_node_that_is_killed_hurts_no_more_than_without_a_rollout(
 ) -> None:
     scenario = f"node killed {moment}"
 
-    def kill() -> None:
-        os.kill(rig.fleet.pid_of("app4"), signal.SIGKILL)
+    def fault() -> Fault:
+        return Fault(lambda: os.kill(rig.fleet.pid_of("app4"), signal.SIGKILL), is_instant=True)
 
     def mend() -> None:
         rig.fleet.start_app("app4")
 
-    without = control(rig, scenario, kill)
-    mend()
-    compare(rig, scenario, without, in_a_rollout(rig, scenario, kill, MOMENTS[moment], mend))
+    without = [control(rig, scenario, fault(), mend) for _ in range(2)]
+    within = in_a_rollout(rig, scenario, fault(), MOMENTS[moment], mend)
+    compare(rig, scenario, without, within)

@@ -10,6 +10,24 @@ FAILED: tuple[tuple[str, bytes], ...] = (
         "record, sealed",
         b'{"at_ms":1,"epoch":[],"holder":"a","fact":{"type":"TakenOver","by":"a","lost":true}}',
     ),
+    # A time too large for a float, and epochs that no shell compares.
+    (
+        "record, sealed",
+        b'{"at_ms":1' + b"0" * 400 + b',"epoch":1,"holder":"a",'
+        b'"fact":{"type":"TakenOver","by":"a","lost":true,"reason":""}}',
+    ),
+    (
+        "record, sealed",
+        b'{"at_ms":1,"epoch":1' + b"0" * 30 + b',"holder":"a",'
+        b'"fact":{"type":"TakenOver","by":"a","lost":true,"reason":""}}',
+    ),
+    (
+        "record, sealed",
+        (
+            b'{"at_ms":1,"epoch":-5,"holder":"a",'
+            b'"fact":{"type":"TakenOver","by":"a","lost":true,"reason":""}}'
+        ),
+    ),
     # A time that no calendar has.
     ("record of odd facts", b"b\xeb"),
     ("record of odd facts", b"i"),

@@ -37,7 +37,7 @@ from rolling_deploy.report.plain import event_line
 from rolling_deploy.report.status import StatusView, status_lines
 from rolling_deploy.report.summary import summary_lines
 from rolling_deploy.rollout.fold import advance, fold
-from rolling_deploy.rollout.journal import GENESIS, read_chain
+from rolling_deploy.rollout.journal import EPOCH_BELOW, GENESIS, read_chain
 from rolling_deploy.settings import (
     HealthSettings,
     HostTarget,
@@ -136,6 +136,7 @@ def known_hosts(data: bytes) -> None:
 def _judged(content: bytes) -> None:
     try:
         chain = read_chain(content, "lb1:r-1.jsonl")
+        assert all(0 < entry.epoch < EPOCH_BELOW for entry in chain.entries)
         record = fold(chain.entries)
     except RecordWrong:
         return

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.rollout.codec import from_plain
 from rolling_deploy.rollout.facts import (
+    Cause,
     Claimed,
     Closed,
     Decided,
@@ -23,6 +24,7 @@ from rolling_deploy.rollout.facts import (
     Ending,
     Fact,
     Forced,
+    Halted,
     Intended,
     Opened,
     Proved,
@@ -30,7 +32,7 @@ from rolling_deploy.rollout.facts import (
     Redirected,
     Released,
 )
-from rolling_deploy.rollout.step import Goal, Step
+from rolling_deploy.rollout.step import Activate, Goal, Step
 from tests.simulation.fleet_commands import sha
 from tests.simulation.machines import (
     ORIGINAL,
@@ -54,6 +56,8 @@ INVARIANTS: Mapping[str, str] = {
     "parked": "what a person parked stays parked, and is not stopped",
     "hands": "a person's file is never replaced",
     "original": "an adopted original is kept, and comes back byte for byte",
+    "kept": "pruning removes neither what runs nor what could be gone back to",
+    "halt": "a halt leaves nobody out whom we took out and did not change",
     "attempts": "a backend is stopped at most as often as the policy and people allow",
     "fence": "nothing is changed under a token lower than the highest one the machine has seen",
     "fork": "nobody acts on a record of which two different ones are there",
@@ -68,6 +72,11 @@ INVARIANTS: Mapping[str, str] = {
     "ending": "a rollout that is closed is what it says: done, back, aborted, nothing touched",
     "end": "once the misfortune ends the rollout does, and no command of ours still runs",
 }
+
+ABOUT_BACKENDS = frozenset(
+    {Cause.DRAIN, Cause.CAPACITY, Cause.STORE, Cause.BACKEND, Cause.ASKED, Cause.ERRORS}
+)
+"""Causes of a halt that no load balancer has a part in."""
 
 RECENT_MS = 5_000
 """Misfortune this young may not have been seen by the last look."""
@@ -105,11 +114,15 @@ class Audit:
     hands: dict[str, int] = field(default_factory=dict)
     """When a person last touched a load balancer."""
     _proved_ms: dict[str, int] = field(default_factory=dict)
+    _meant: set[str] = field(default_factory=set)
     _highest: dict[str, tuple[int, str]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _lines: set[bytes] = field(default_factory=set)
-    _local: set[tuple[str, int, Step]] = field(default_factory=set)
-    _copied: set[tuple[str, int, Step]] = field(default_factory=set)
+    _local: Counter[tuple[str, int, Step]] = field(default_factory=Counter)
+    _copied: Counter[tuple[str, int, Step]] = field(default_factory=Counter)
+    _begun: Counter[tuple[str, int, Step]] = field(default_factory=Counter)
+    """Intents on an operator's disk and on a load balancer, and commands, by what they are for."""
+    _copied_lines: set[bytes] = field(default_factory=set)
 
     def check(self, promise: str, is_kept: bool, text: str) -> None:
         """Count the check, and note it when the promise is broken."""
@@ -128,7 +141,8 @@ class Audit:
     def entered(self, machine: Machine, token: FenceToken, step: Step) -> None:
         """A command that changes something is about to begin."""
         key = (token.rollout, token.epoch, step)
-        is_written = key in self._local and key in self._copied
+        self._begun[key] += 1
+        is_written = min(self._local[key], self._copied[key]) >= self._begun[key]
         self.check("intent", is_written, f"{machine.name}: {step} under {token.epoch}")
 
     def shown(self, machine: Machine, epoch: int, holder: str) -> None:
@@ -229,10 +243,9 @@ class Audit:
         was_stopped = any(name == node.name for name, _ in self.stops)
         if not was_stopped and node.name not in opened.left_out:
             return  # as it was when we came, whatever that is
-        known = {opened.release, self.was[node.name]}
-        is_hurt = self._is_hurt(node)
-        is_good = node.is_healthy(self.world.now_ms) and node.serves in known
-        self.check("proven", is_good or is_hurt, f"{lb.name} to {node.name}: {node.serves}")
+        known = (opened.release, self.was[node.name])
+        is_good = self._is_well(node, known)
+        self.check("proven", is_good, f"{lb.name} to {node.name}: {node.serves}")
 
     def _is_hurt(self, node: Node) -> bool:
         """Answers whether misfortune has made it ill since it was proven, or a moment ago."""
@@ -248,8 +261,10 @@ class Audit:
         self._lines |= set(new)
         for line in lines:
             epoch, fact = fact_of(line)
-            if isinstance(fact, Intended):
-                self._local.add((rollout, epoch, fact.step))
+            if line in new and isinstance(fact, Intended):
+                self._local[rollout, epoch, fact.step] += 1
+                if isinstance(fact.step, Activate):
+                    self._meant.add(fact.step.backend)
             elif line in new:
                 self._fact(fact)
 
@@ -264,10 +279,11 @@ class Audit:
         self._known.add(rollout)
         for line in new:
             epoch, fact = fact_of(line)
-            if isinstance(fact, Intended):
-                self._copied.add((rollout, epoch, fact.step))
+            if line not in self._copied_lines and isinstance(fact, Intended):
+                self._copied[rollout, epoch, fact.step] += 1
+        self._copied_lines |= set(new)
 
-    def _fact(self, fact: Fact) -> None:
+    def _fact(self, fact: Fact) -> None:  # noqa: C901 # one case a fact
         match fact:
             case Opened():
                 self._begin(fact)
@@ -289,6 +305,8 @@ class Audit:
                 self.skipped |= set(fact.skip)
             case Redirected():
                 self.decisions += 1
+            case Halted():
+                self._halted(fact)
             case Closed():
                 self.is_closed = True
                 self._closed(fact)
@@ -301,6 +319,8 @@ class Audit:
         self.opened, self.is_closed = opened, False
         self.off, self.is_forced, self.decisions = frozenset(), False, 0
         self.skipped, self.stops = frozenset(), Counter()
+        self._proved_ms.clear()
+        self._meant.clear()
         self.was = {n.name: version_of(n.artifact or "") for n in self.world.nodes.values()}
         lbs = self.world.balancers
         self.begun = {name: (lb.text, lb.current.text) for name, lb in lbs.items()}
@@ -324,11 +344,17 @@ class Audit:
         wanted = opened.release
         if fact.goal is Goal.PREVIOUS:
             wanted = self.was[fact.backend]
-        is_hurt = self._is_hurt(node)
+        is_warm = node.is_warm or self._is_hurt(node)
+        is_so = self._is_well(node, (wanted,)) and node.artifact == artifact_of(wanted)
         self._proved_ms[node.name] = self.world.now_ms
-        is_so = node.is_healthy(self.world.now_ms) and node.serves == wanted
-        is_so = is_so and node.artifact == artifact_of(wanted)
-        self.check("truth", is_so or is_hurt, f"{fact.backend} is proved, serves {node.serves}")
+        self.check("truth", is_so, f"{fact.backend} is proved, serves {node.serves}")
+        self.check("proven", is_warm, f"{fact.backend} is proved and cold")
+
+    def _is_well(self, node: Node, versions: Sequence[str]) -> bool:
+        """Answers whether it serves one of these well, or did until misfortune made it ill."""
+        is_hurt = self._is_hurt(node)
+        is_up = node.is_healthy(self.world.now_ms) or is_hurt
+        return is_up and (node.serves in versions or (is_hurt and node.serves is None))
 
     def _released(self, fact: Released) -> None:
         for lb in self.counting():
@@ -337,6 +363,49 @@ class Audit:
             self.check("truth", is_so, f"claim {fact.claim} leaves {fact.out} out of {lb.name}")
 
     # --- how it ended
+
+    def pruned(self, node: Node, before: frozenset[str]) -> None:
+        """Old artifacts were removed by us."""
+        opened = self.opened
+        if opened is None:
+            return
+        needed = {node.artifact, artifact_of(opened.release)}
+        if node.is_secured:
+            needed.add(artifact_of(self.was[node.name]))
+        lost = needed & before - node.staged
+        self.check("kept", not lost, f"{node.name} has lost {sorted(map(str, lost))}")
+
+    def _halted(self, fact: Halted) -> None:
+        """A halt that is not about a load balancer leaves them all in line."""
+        opened = self.opened
+        assert opened is not None
+        if fact.cause not in ABOUT_BACKENDS:
+            return
+        touched = self._meant  # an intent in doubt may have come about
+        for lb in self.counting():
+            is_odd = lb.authors[lb.text] == PERSON or self._is_theirs(lb)
+            if is_odd or lb.current.text != lb.text or self._is_cut_off(lb):
+                continue
+            members = frozenset().union(*map(frozenset, opened.upstreams.values()))
+            wanted = members - opened.parked - opened.left_out - touched
+            lost = wanted - self.world.up(lb)
+            self.check("halt", not lost, f"{lb.name} sends nothing to {sorted(lost)}")
+
+    def _is_cut_off(self, lb: Balancer) -> bool:
+        """Answers whether an operator could not reach it a moment ago."""
+        young_ms = self.world.now_ms - RECENT_MS
+        ways = [host.cut.get(lb.name, 0) for host in self.world.hosts.values()]
+        ways += [host.mute.get(lb.name, 0) for host in self.world.hosts.values()]
+        return max(ways) > young_ms
+
+    def served_at_the_end(self) -> None:
+        """When all is over every upstream is served, unless what serves it is ill by nature."""
+        for lb in self.counting():
+            for upstream, members in self.world.sending(lb).items():
+                nodes = [self.world.nodes[name] for name in members]
+                odd = any(n.sick_on or n.instead for n in self.world.nodes.values())
+                good = any(n.is_healthy(self.world.now_ms) for n in nodes)
+                self.check("end", good or odd, f"{lb.name} {upstream} is served by nobody")
 
     def _closed(self, fact: Closed) -> None:
         opened = self.opened
@@ -374,15 +443,14 @@ class Audit:
             self.check("ending", same or not is_ours, f"nothing touched, but {name}")
 
     def _runs(self, name: str, versions: Sequence[str]) -> None:
-        node, now_ms = self.world.nodes[name], self.world.now_ms
+        node = self.world.nodes[name]
         opened = self.opened
         assert opened is not None
         was_stopped = any(stopped == name for stopped, _ in self.stops)
-        is_hurt = self._is_hurt(node)
-        is_good = node.is_healthy(now_ms) and node.serves in versions
+        is_good = self._is_well(node, versions)
         is_good = is_good and (not was_stopped or node.artifact == artifact_of(node.serves or ""))
         if was_stopped or len(versions) == 1:
-            self.check("ending", is_good or is_hurt, f"{name} serves {node.serves}")
+            self.check("ending", is_good, f"{name} serves {node.serves}")
         is_out_before = name in opened.left_out and not was_stopped
         for lb in self.counting():
             is_in = name in self.world.up(lb) or self._is_theirs(lb)

@@ -11,11 +11,12 @@ from rolling_deploy.rollout.facts import Opened, Purpose
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.move import Condition
 from rolling_deploy.rollout.observed import Interest, Seen
-from rolling_deploy.rollout.step import Result, Step
+from rolling_deploy.rollout.step import Result, Step, machine_of
 from tests.machines_contract import BALANCER, Contract
 from tests.simulation import orders
 from tests.simulation.operator import Fleet, Operator
 from tests.simulation.scenario import Scenario
+from tests.simulation.scheduler import Task
 from tests.simulation.shape import Shape
 from tests.simulation.simulate import build
 from tests.simulation.world import World
@@ -36,10 +37,25 @@ class InTurns:
         """Let the simulated time go on until the question is answered."""
         came: list[T] = []
         self.by.task = self._world.scheduler.spawn("contract", lambda: came.append(question()))
-        self._world.scheduler.run(lambda: self.by.task.is_over, TURNS_MAX)
-        if self.by.task.error is not None:
-            raise self.by.task.error
+        self.until_over(self.by.task)
         return came[0]
+
+    def until_over(self, task: Task) -> None:
+        """Let the simulated time go on until a task has ended; what it raised is raised here."""
+        self._world.scheduler.run(lambda: task.is_over, TURNS_MAX)
+        assert task.is_over, f"{task.name} does not end"
+        if task.error is not None:
+            raise task.error
+
+    def begin(self, step: Step, opened: Opened, token: FenceToken, came: list[Result]) -> Task:
+        """Let the time go on until a step's command has the lock of its machine."""
+        machine = self._world.machine(machine_of(step))
+        sender = self._world.scheduler.spawn(
+            "contract, unheard", lambda: came.append(self._fleet.perform(step, opened, token))
+        )
+        self._world.scheduler.run(lambda: self._world.is_busy(machine), TURNS_MAX)
+        assert self._world.is_busy(machine), came
+        return sender
 
     def look(self, interest: Interest) -> Seen:
         """See `ports.Machines`."""
@@ -69,6 +85,21 @@ class SimulatedContract(Contract):
     def cut_off(self, name: str) -> None:
         """See `Contract`."""
         self.world.hosts["laptop"].cut[name] = self.world.now_ms + 10**9
+
+    @contextmanager
+    def answer_lost(self, step: Step) -> Iterator[list[Result]]:
+        """See `Contract`. A simulated operator hears of the loss when the command has ended."""
+        scheduler, name = self.world.scheduler, machine_of(step)
+        came: list[Result] = []
+        sender = self.in_turns.begin(step, self.opened, self.token(), came)
+        command = self.world.machine(name).lock
+        assert command is not None
+        scheduler.freeze(command, 10**9)
+        self.world.hosts["laptop"].mute[name] = scheduler.now_ms + 1
+        self.in_turns.ask(lambda: scheduler.sleep(2))
+        yield came
+        scheduler.thaw(command)
+        self.in_turns.until_over(sender)
 
     @contextmanager
     def pinned(self) -> Iterator[None]:

@@ -155,3 +155,4 @@ def warm(world: World, node: Node) -> None:
     world.scheduler.sleep(world.rng.randrange(50))
     if not node.is_healthy(world.now_ms) or node.serves in node.cold_on:
         raise Failed("slow to the last")
+    node.is_warm = True

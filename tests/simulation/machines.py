@@ -129,6 +129,7 @@ class Node(Machine):
         sick_on, cold_on: versions that never become healthy, or warm, here.
         instead: the version really served, by the version asked for (a release that lies).
         hurt_at_ms: when misfortune, not we, last took it down.
+        is_warm: the process has had its real requests.
     """
 
     address: str = ""
@@ -143,6 +144,7 @@ class Node(Machine):
     cold_on: set[str] = field(default_factory=set)
     instead: dict[str, str] = field(default_factory=dict)
     hurt_at_ms: int = 0
+    is_warm: bool = False
 
     def is_healthy(self, now_ms: int) -> bool:
         """Answers whether a request would get a good answer now."""
@@ -154,6 +156,7 @@ class Node(Machine):
         asked = version_of(self.artifact or "")
         self.serves = self.instead.get(asked, asked) if self.artifact else None
         self.healthy_at_ms = now_ms + self.start_ms
+        self.is_warm = False
 
     def secure(self) -> None:
         """What is deployed lies ready to be gone back to, where that is possible at all."""

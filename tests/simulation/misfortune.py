@@ -152,13 +152,18 @@ def reboot(world: World, fault: Fault) -> None:
 
 
 def clock_jumps(world: World, fault: Fault) -> None:
-    """An operator's clock is wrong from now on."""
-    _host(world, fault).clock_ms += fault.ms - 300_000
+    """An operator's clock is wrong from now on, by minutes, ahead or behind."""
+    _host(world, fault).clock_ms += _jump_ms(fault)
+
+
+def _jump_ms(fault: Fault) -> int:
+    far_ms = 60_000 + 4 * fault.ms
+    return far_ms if fault.at_turn % 2 else -far_ms
 
 
 def their_clock_jumps(world: World, fault: Fault) -> None:
-    """A load balancer's clock is wrong from now on."""
-    world.balancers[fault.target].clock_ms += fault.ms - 300_000
+    """A load balancer's clock is wrong from now on, by minutes, ahead or behind."""
+    world.balancers[fault.target].clock_ms += _jump_ms(fault)
 
 
 def store_fails(world: World, fault: Fault) -> None:
@@ -309,14 +314,19 @@ def heal(world: World) -> None:
         lb.reloads_fail = 0
         lb.drains_ms = [40]
         for workers in lb.retiring:
-            workers.ends_at_ms = workers.ends_at_ms or world.now_ms
-        wanted = lb.ours_last or lb.first
-        if lb.text != wanted or lb.current.text != wanted:
-            # As the advice says: what was written last is put back and loaded.
-            _touched(world, lb, "is put right by a person")
-            lb.write(wanted, PERSON)
-            lb.reload(world.now_ms)
-            lb.retiring.clear()
+            workers.ends_at_ms = workers.ends_at_ms or world.now_ms + 40
     for node in world.nodes.values():
         node.healthy_at_ms = min(node.healthy_at_ms, world.now_ms + node.start_ms)
     world.store = ()
+
+
+def put_right(world: World) -> None:
+    """What people did to a file they undo as the advice says: what was written last is put back and
+    loaded. Only where they were; everything else is the engine's to mend.
+    """
+    for lb in world.balancers.values():
+        wanted = lb.ours_last or lb.first
+        if lb.name in world.audit.hands and lb.text != wanted:
+            _touched(world, lb, "is put right by a person")
+            lb.write(wanted, PERSON)
+            lb.reload(world.now_ms)

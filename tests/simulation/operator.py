@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from rolling_deploy.rollout.observed import (
     Check,
     Health,
     LoadBalancerSeen,
+    ManagedFile,
     Unreachable,
 )
 from rolling_deploy.rollout.step import (
@@ -49,13 +51,16 @@ from tests.simulation import fleet_commands
 from tests.simulation.machines import Host, artifact_of
 from tests.simulation.record_commands import SCRIPTS, Spoken
 from tests.simulation.scheduler import Task
+from tests.simulation.shape import APPLICATION, Shape
 from tests.simulation.world import Failed, Lost, Refused, World
 
 if TYPE_CHECKING:
     import socket
 
-LOOKS: dict[tuple[str, object], Any] = {}
-"""What inspecting the same bytes gave before; shared by all simulations of one process."""
+
+@lru_cache(maxsize=4096)
+def _inspected(text: str, shape: Shape) -> ManagedFile:
+    return inspect(text, APPLICATION, shape.addresses)
 
 
 @dataclass(eq=False)
@@ -438,11 +443,8 @@ class Server(Nginx):
     def _look(self) -> Look:
         world = self.by.world
         lb, shape = world.balancers[self.name], world.shape
-        key = (lb.text, shape)
-        if lb.text and key not in LOOKS:
-            LOOKS[key] = inspect(lb.text, self.by.desk.inventory.application, shape.addresses)
         seen = LoadBalancerSeen(
-            LOOKS[key] if lb.text else None,
+            _inspected(lb.text, shape) if lb.text else None,
             lb.current.generation,
             is_settled=True,
             earlier_workers=lb.earlier(world.now_ms),
@@ -576,7 +578,9 @@ class Upgrade:
         def remove() -> None:
             world.enter(node, token.epoch, token.holder)
             world.audit.effect(node, token)
+            before = frozenset(node.staged)
             node.staged &= keep | ({node.artifact} if node.artifact else set())
+            world.audit.pruned(node, before)
 
         return self._do("prune", remove)
 

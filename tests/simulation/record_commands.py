@@ -125,10 +125,10 @@ def beat(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -> 
 
 
 def let_go(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -> list[str]:
-    """`record_let_go DIR HOLDER [force]`."""
+    """`record_let_go DIR HOLDER`."""
     assert isinstance(machine, Balancer)
     del stdin, world
-    if "force" not in words[2:] and machine.held_by != words[1]:
+    if machine.held_by != words[1]:
         raise Refused("held by somebody else")
     machine.holder, machine.held_by, machine.step = b"", "", ""
     machine.beats_at_ms = None

@@ -251,7 +251,7 @@ class _Driver:
         if self.is_quiet:
             # What is ill stays ill: in the end people go back, or leave it out.
             answers = ("resume", "resume", "back", "resume", "stop", "skip")
-            self._heal()
+            misfortune.put_right(self.world)
         wish = answers[(self.halts - 1) % len(answers)]
         match wish:
             case "back":
@@ -279,6 +279,7 @@ class _Driver:
 
     def _heal(self) -> None:
         misfortune.heal(self.world)
+        misfortune.put_right(self.world)
         self._until(lambda: all(op.is_over for op in self.world.operators))
 
     def _check_end(self) -> None:
@@ -289,6 +290,7 @@ class _Driver:
         misfortune.heal(world)
         self._until(lambda: all(op.is_over for op in world.operators))
         self._wait(20_000)
+        world.audit.served_at_the_end()
         for machine in (*world.balancers.values(), *world.nodes.values()):
             is_free = not machine.commands
             world.audit.check("end", is_free, f"a command still runs on {machine.name}")

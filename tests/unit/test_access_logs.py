@@ -179,6 +179,16 @@ def test_requests_are_counted_by_backend_and_retries_where_they_began(inventory:
     assert not counted.has_odd_lines
 
 
+def test_an_internal_redirect_is_no_retry_and_every_try_beyond_the_first_is_one(
+    inventory: Inventory,
+) -> None:
+    sources = sources_of(inventory, "lb1", parse_dump(dump(http=ANY)), "")
+    one, two = "10.0.0.11:8080", "10.0.0.11:8081"
+    assert tally(sources, f"200 {one} : {two} a").by_backend == {"app2": Count(1)}
+    counted = tally(sources, f"200 {one}, {two} : {two}, {one}, {two} a")
+    assert counted.by_backend == {"app1": Count(retried=2), "app2": Count(1, retried=1)}
+
+
 def test_another_applications_requests_in_the_same_log_are_left_out(inventory: Inventory) -> None:
     sources = sources_of(inventory, "lb1", parse_dump(dump(http=ANY)), "")
     assert tally(sources, "500 10.0.9.9:80 a", "500 other a").total == Count()

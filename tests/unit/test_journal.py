@@ -133,6 +133,30 @@ def test_a_fact_that_is_not_known_is_refused_with_its_line(
     assert caught.value.exit_code == 7
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("at_ms", 10**400),
+        ("at_ms", -1),
+        ("epoch", 10**30),
+        ("epoch", 10**15),
+        ("epoch", 0),
+        ("epoch", -5),
+    ],
+    ids=["no calendar", "before 1970", "no shell", "one digit too many", "none", "negative"],
+)
+def test_a_number_that_cannot_be_is_refused_with_its_line(field: str, value: int) -> None:
+    with pytest.raises(RecordWrong, match=r"of no possible (time|epoch)") as no:
+        read_chain(reworked(2, lambda plain: plain.update({field: value})), "record")
+    assert no.value.where == "record:2"
+    assert len(no.value.what) < 100
+
+
+def test_the_highest_epoch_that_remote_scripts_compare_is_read() -> None:
+    content = reworked(3, lambda plain: plain.update(epoch=10**15 - 1))
+    assert read_chain(content, "record").entries[-1].epoch == 10**15 - 1
+
+
 def test_any_text_a_machine_may_answer_can_be_recorded() -> None:
     halted = Halted(Cause.BACKEND, "grüße \ud83d \udc80 \u2028 \n \x00")
     assert read_chain(written(opened(), halted), "record").entries[1].fact == halted

@@ -136,4 +136,4 @@ def test_whatever_was_sent_the_line_says_what_became_of_it(
     )
     # A user's name stands without quotes, so one that looks like the rest of a line ends it.
     if not re.search(r"\[\d\d/", user):
-        assert MAIN.read(raw.encode()) == Line(status, tuple(servers), agent)
+        assert MAIN.read(raw.encode()) == Line(status, tuple(servers), agent, tuple(servers[:-1]))

@@ -9,12 +9,14 @@ import pytest
 
 from rolling_deploy.operations.opening import (
     check_going_back,
+    opened_from,
     planned_variants,
     serving_members,
     surroundings_of,
 )
 from rolling_deploy.operations.site import Site
-from rolling_deploy.rollout.facts import Before
+from rolling_deploy.operations.survey import Survey
+from rolling_deploy.rollout.facts import Before, Purpose
 from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.upstreams.layout import Layout
 from rolling_deploy.upstreams.merge import merge
@@ -118,3 +120,9 @@ def test_going_back_is_refused_where_there_is_no_way_back(
     )
     halting = replace(first, policy=Policy(on_failure=OnFailure.HALT))
     assert check_going_back(site, halting) == ()
+
+
+def test_who_opened_it_is_told_with_the_name_that_the_machine_goes_by(tmp_path: Path) -> None:
+    site = Site(inventory_in(tmp_path), {})
+    found = Survey({}, {}, (), (), ())
+    assert opened_from(site, found, purpose=Purpose.ADOPT, host="ci-7").by.endswith(" on ci-7")

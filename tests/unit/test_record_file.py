@@ -113,6 +113,20 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     assert not other.is_held_elsewhere()
 
 
+def test_a_link_in_place_of_the_record_is_refused_by_whoever_reads_or_holds(
+    file: RecordFile, tmp_path: Path
+) -> None:
+    file.put(lines(1), 0)
+    file.close()
+    file.path.rename(tmp_path / "elsewhere")
+    file.path.symlink_to(tmp_path / "elsewhere")
+    for use in (file.read, file.hold):
+        with pytest.raises(RecordWrong, match="should be a file, is a link") as caught:
+            use()
+        assert caught.value.where == str(file.path)
+    assert (tmp_path / "elsewhere").read_bytes() == lines(1)[0]
+
+
 def test_a_full_disk_leaves_the_record_as_it_was(tmp_path: Path) -> None:
     """The limit on a file's size stands for the full disk: the same short write, then an error."""
     one, two = lines(2)

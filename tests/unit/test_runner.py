@@ -289,3 +289,19 @@ def test_what_answers_in_the_grace_after_a_signal_is_still_written_but_nothing_n
     ended = [fact for fact in facts(world) if isinstance(fact, Ended)]
     assert [fact.result.outcome for fact in ended] == [Outcome.DONE, Outcome.DONE]
     assert all(lb.reloads == 0 for lb in world.balancers.values())
+
+
+@pytest.mark.parametrize(("step", "is_witnessed"), [("continuity", True), ("warm up", False)])
+def test_all_but_what_only_reads_is_on_a_load_balancer_before_it_is_done(
+    step: str, is_witnessed: bool
+) -> None:
+    """Canary sessions are written into the session store; a warm-up changes nothing."""
+    world = opened()
+    world.plan.by_text.append((f"append Intended({step}", Fault.NO_COPY))
+    if is_witnessed:
+        with pytest.raises(RolloutHalted):
+            run(world.lives[-1])
+    else:
+        assert run(world.lives[-1])[1] == Closed(Ending.DONE)
+    assert not world.plan.by_text, "the step came"
+    assert is_witnessed != any(label.startswith(step) for _, label in world.calls if _ == "perform")

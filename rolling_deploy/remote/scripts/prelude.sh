@@ -56,6 +56,9 @@ find_fence() {
 
 is_number() { case ${1:-x} in *[!0-9]*) return 1 ;; esac; }
 
+# is_epoch TEXT: a number that every shell can compare; a longer one fails in `[`, as if it were lower.
+is_epoch() { is_number "${1-}" && [ "${#1}" -le 15 ]; }
+
 # refuse_unless_private DIR: what lies there decides what we do, under names that can be guessed. So
 # it must belong to us or to root, and not everybody may write in it.
 refuse_unless_private() {
@@ -75,7 +78,7 @@ refuse_unless_private() {
 # cannot be read refuses everybody: taken as none, it would let an operator through who was
 # already replaced.
 enter() {
-    is_number "$2" || refuse "the epoch should be a number, is $2"
+    is_epoch "$2" || refuse "the epoch should be a number of at most 15 digits, is $2"
     case $3 in '' | *'
 '*) refuse "the holder should be one line, is '$3'" ;; esac
     command -v flock >/dev/null || refuse "there is no flock on this machine"
@@ -91,9 +94,9 @@ enter() {
 
 # refuse_if_fenced DIR EPOCH HOLDER: end here when this place has seen a higher token.
 refuse_if_fenced() {
-    is_number "$2" || refuse "the epoch should be a number, is $2"
+    is_epoch "$2" || refuse "the epoch should be a number of at most 15 digits, is $2"
     find_fence "$1"
-    is_number "$seen_epoch" || refuse "the fence $1/fence cannot be read"
+    is_epoch "$seen_epoch" || refuse "the fence $1/fence cannot be read"
     if [ "$2" -lt "$seen_epoch" ] || { [ "$2" -eq "$seen_epoch" ] && [ "$3" != "$seen_holder" ]; }; then
         say fenced "$seen_epoch $seen_holder"
         refuse "somebody else has taken over (epoch $seen_epoch, $seen_holder)"

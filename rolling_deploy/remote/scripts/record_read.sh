@@ -23,7 +23,7 @@ done
 
 say now "$(date +%s)"
 find_fence "$dir"
-is_number "$seen_epoch" || fail "the fence $dir/fence cannot be read"
+is_epoch "$seen_epoch" || fail "the fence $dir/fence cannot be read"
 say fence "$seen_epoch $seen_holder"
 if must_read "$dir/holder"; then
     holder=$(base64 < "$dir/holder" 2>/dev/null | tr -d '\n')
