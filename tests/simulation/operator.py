@@ -85,6 +85,8 @@ class Operator:
     desk: Desk = field(init=False)
     began_ms: int = 0
     cut_at_start: frozenset[str] = frozenset()
+    knew: frozenset[str] = frozenset()
+    """The rollouts of which its machine had a record when it began."""
     came: object = None
     error: Exception | None = None
 
@@ -120,7 +122,7 @@ class Operator:
             except Exception as error:  # noqa: BLE001 # judged by the audit
                 self.error = error
 
-        self.began_ms = self.world.now_ms
+        self.began_ms, self.knew = self.world.now_ms, frozenset(self.host.records)
         self.task = self.world.scheduler.spawn(self.name, live)
         self.world.operators.append(self)
 

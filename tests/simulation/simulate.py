@@ -155,7 +155,7 @@ class _Driver:
 
     def _roll(self, order: Order, release: str) -> bool:
         """One rollout from its first life to its end; answers whether it came to one."""
-        first, lives = order, 0
+        first, lives, before = order, 0, self.world.audit.opened
         while lives < LIVES_MAX:
             lives += 1
             if lives > LIVES_BUSY and not self.is_quiet:
@@ -164,7 +164,9 @@ class _Driver:
             said = self._judge(operator)
             self.ends[said] += 1
             self.world.tell("people", f"{operator.name} ended: {said} {operator.error or ''}")
-            if said == "over" and not self._is_unfinished():
+            # Hit in the instant after the last fact, it is over all the same.
+            is_closed = self.world.audit.opened is not before and self.world.audit.is_closed
+            if is_closed or (said == "over" and not self._is_unfinished()):
                 return True
             order = self._next(said, first)
         self.world.audit.check("end", False, f"no end after {lives} lives: {self.world.picture()}")
@@ -222,6 +224,8 @@ class _Driver:
         if said in ("halted", "RolloutHalted"):
             self.halts += 1
             return self._answer()
+        if said == "PreflightRefused" and self.is_quiet:
+            misfortune.put_right(self.world)
         if not self._is_unfinished():
             self._wait(EXPIRY_MS if said == "RolloutHeld" else 1_000)
             return first
@@ -267,7 +271,13 @@ class _Driver:
         now_ms = self.world.now_ms
         ill = [n.name for n in self.world.nodes.values() if not n.is_healthy(now_ms)]
         odd = [n.name for n in self.world.nodes.values() if n.sick_on or n.cold_on or n.instead]
-        return tuple(dict.fromkeys([*ill, *odd]))
+        out = [
+            n
+            for lb in self.world.balancers.values()
+            for n in self.world.nodes
+            if n not in self.world.up(lb)
+        ]
+        return tuple(dict.fromkeys([*ill, *odd, *out]))
 
     def _quiet(self) -> None:
         """From here on nothing more goes wrong."""
@@ -275,6 +285,7 @@ class _Driver:
         self.is_quiet, self.halts = True, 0
         self.faults.clear()
         self.second.clear()
+        self.world.before_stop = None
         self._heal()
 
     def _heal(self) -> None:
