@@ -29,7 +29,8 @@ from tests.rig_tools import Matches, fact, intends
 
 __all__ = ["rig", "stand"]
 
-pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
+# Three runs each, and a bound on what is chance: for a machine that does nothing else.
+pytestmark = [pytest.mark.rig, pytest.mark.timeout(600), LONG]
 
 SETTLING_MS = 1_500
 """What the fault itself may still do after it was done: connections that time out."""
