@@ -218,14 +218,21 @@ def is_superseded(own: Chain, others: Chain) -> bool:
     Facts reach a load balancer at the latest with the next intent, before anything is done about
     it; a death leaves those since then on the own disk only. Whoever takes over does not know
     them and goes on with a higher epoch. That is no fork: nothing was ever done about them.
+
+    While no load balancer takes the record, several machines may each take over and write that
+    down for themselves, in turn. Then the one whose last take-over is the highest goes on: its
+    fence is newer than all the others wrote. An epoch that both have is a fork.
     """
     shared = own.shared_with(others)
     if shared == 0 or shared >= len(others.entries):
         return False
-    taken_over = others.entries[shared]
-    return isinstance(taken_over.fact, TakenOver) and all(
-        entry.epoch < taken_over.epoch for entry in own.entries[shared:]
-    )
+    theirs, ours = others.entries[shared:], own.entries[shared:]
+    if not isinstance(theirs[0].fact, TakenOver):
+        return False
+    last_taken_over = max(entry.epoch for entry in theirs if isinstance(entry.fact, TakenOver))
+    epochs = {entry.epoch for entry in ours}
+    is_older = all(epoch < last_taken_over for epoch in epochs)
+    return is_older and epochs.isdisjoint(entry.epoch for entry in theirs)
 
 
 def entries_after(

@@ -111,9 +111,9 @@ class RecordFile:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-        finally:
             os.close(fd)
+            return True
+        _unlock_and_close(fd)
         return False
 
     def put(self, lines: Sequence[bytes], at: int) -> None:
@@ -185,8 +185,17 @@ class RecordFile:
     def close(self) -> None:
         """Give the file up."""
         if self._fd is not None:
-            os.close(self._fd)
+            _unlock_and_close(self._fd)
             self._fd = None
+
+
+def _unlock_and_close(fd: int) -> None:
+    """A child that another thread has just forked may still have the file open: unlock it for all.
+
+    Closing alone gives the lock up only with the last descriptor (flock(2)).
+    """
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 def _make_private(folder: Path) -> None:

@@ -90,6 +90,20 @@ def test_holding_twice_is_holding_once(file: RecordFile) -> None:
     file.close()
 
 
+def test_what_is_given_up_is_free_although_a_child_has_it_open(file: RecordFile) -> None:
+    file.hold()
+    fd = file._fd
+    assert fd is not None
+    inherited = os.dup(fd)  # what a child has between fork and exec
+    try:
+        file.close()
+        again = RecordFile(file.path.parents[1], file.path.parent.name, file.path.stem)
+        again.hold()
+        again.close()
+    finally:
+        os.close(inherited)
+
+
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, time\n"

@@ -50,6 +50,29 @@ def test_a_later_life_is_not_superseded_by_an_earlier_one() -> None:
     assert not is_superseded(own, chain((1, CLAIMED), (2, TAKEN)))
 
 
+def test_among_takeovers_that_nobody_was_given_the_last_one_goes_on() -> None:
+    """Two machines took over in turn while no load balancer took the record (seed 8112)."""
+    laptop = chain((1, CLAIMED), (2, TAKEN), (4, TAKEN))
+    ci = chain((1, CLAIMED), (3, TAKEN), (5, TAKEN))
+    assert is_superseded(laptop, ci)
+    assert not is_superseded(ci, laptop)
+    later = chain((1, CLAIMED), (2, TAKEN), (4, TAKEN), (6, TAKEN), (6, WAITING))
+    assert is_superseded(ci, later)
+    assert settle({"laptop": later, "ci": ci})[0] == later
+
+
+def test_an_epoch_that_both_have_is_a_fork() -> None:
+    one = chain((1, CLAIMED), (2, TAKEN), (2, WAITING))
+    other = chain((1, CLAIMED), (2, TAKEN), (3, TAKEN))
+    another = chain((1, CLAIMED), (2, Waiting("soak")), (3, TAKEN))
+    assert is_superseded(one, other)
+    assert not is_superseded(one, another)
+    twin = chain((1, CLAIMED), (2, TakenOver("a twin")), (3, TAKEN))
+    assert not is_superseded(one, twin)
+    with pytest.raises(RecordWrong, match="differ"):
+        settle({"lb1": one, "lb2": twin})
+
+
 def test_chains_with_nothing_in_common_are_a_fork() -> None:
     assert not is_superseded(chain((1, CLAIMED)), chain((2, TAKEN)))
 
