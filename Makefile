@@ -24,7 +24,7 @@ demo: $(READY) ## bring up a whole fleet on this machine and roll a new version 
 	$(BIN)/rolling-deploy demo $(DEMO)
 
 test: $(READY) ## all test tiers in their short form
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --randomly-dont-reorganize $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --randomly-dont-reorganize $(TESTS)
 
 lint: $(READY) ## mypy strict, ruff, the layers
 	$(BIN)/ruff check
@@ -45,7 +45,7 @@ simulate: $(READY) ## rollouts under mixed misfortune (SEEDS=n), every pair of t
 	$(BIN)/python -m tests.simulation.mutants
 
 rig: $(READY) ## the rig of real machines in its long form: kills at every record, about an hour; needs root
-	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig --every $(RIG)
+	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig tests/rig --every $(RIG)
 
 bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
 	$(BIN)/python -m tests.bench $(BENCH)

@@ -1,4 +1,4 @@
-"""`pytest tests/fleet_rig --every` is the long form (`make rig`); both end with the figures."""
+"""Both forms of the rig end with the figures."""
 
 from __future__ import annotations
 
@@ -7,15 +7,6 @@ import pytest
 from tests.fleet_rig.figures import Figures
 
 FIGURES = pytest.StashKey[Figures]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--every`."""
-    parser.addoption(
-        "--every",
-        action="store_true",
-        help="rig: at every record and before every remote command, not once for each kind",
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

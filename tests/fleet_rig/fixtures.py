@@ -76,10 +76,8 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
-def rig(stand: Stand, request: pytest.FixtureRequest) -> Iterator[FleetRig]:
+def rig(stand: Stand) -> Iterator[FleetRig]:
     """A fleet that is well; a scenario that ends with `expect_well` hands it on."""
-    if request.node.get_closest_marker(LONG.name) and not is_long(request):
-        pytest.skip("the long form: make rig")
     given = stand.well()
     yield given
     given.end_commands()

@@ -198,6 +198,9 @@ rollout:
   serving_min: 1
   on_failure: halt
 
+lock:
+  expiry_s: 6
+
 session_store:
   url: redis://{FLOATING["mgmt"]}:6379/0
   key_prefix: "{APPLICATION}:session:"

@@ -228,7 +228,9 @@ def test_nothing_is_left_when_a_fleet_is_stopped(start_fleet: StartFleet) -> Non
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
+# A shell that starts the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from rolling_deploy.demo.fleet import DemoFleet, FleetShape
 from rolling_deploy.demo.servers import Servers

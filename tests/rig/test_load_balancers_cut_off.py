@@ -43,6 +43,7 @@ def relayed(rig: Rig, relay: TcpRelay) -> Path:
     )
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("how", ["cut", "freeze"])
 def test_a_load_balancer_cut_off_while_taking_out_puts_the_others_back_and_halts(
     rig: Rig, relay: TcpRelay, how: str
@@ -86,6 +87,7 @@ def test_a_load_balancer_cut_off_before_a_later_wave_leaves_that_wave_alone(
     rig.expect_well(after)
 
 
+@pytest.mark.loopback
 def test_a_load_balancer_cut_off_before_putting_back_does_not_hold_up_the_others(
     rig: Rig, relay: TcpRelay
 ) -> None:

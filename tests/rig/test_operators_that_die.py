@@ -28,6 +28,7 @@ MOMENTS: dict[str, Matches] = {
 }
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("moment", list(MOMENTS))
 def test_a_killed_rollout_is_finished_from_another_machine(rig: Rig, moment: str) -> None:
     after = rig.next_release()

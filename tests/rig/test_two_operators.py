@@ -67,6 +67,7 @@ def wait_for_the_expiry(rig: Rig, command: Command) -> None:
     assert not command.is_over
 
 
+@pytest.mark.loopback
 @pytest.mark.parametrize("moment", ["draining", "activating", "publishing"])
 def test_a_frozen_operator_that_wakes_up_after_a_takeover_changes_nothing(
     rig: Rig, moment: str

@@ -238,6 +238,7 @@ def test_ten_thousand_requests_see_no_failure_and_no_lost_session(site: Site) ->
     assert seen.requests >= MANY
 
 
+@pytest.mark.every
 def test_kept_connections_see_no_failure_with_a_recent_nginx(tmp_path: Path) -> None:
     servers, jars = servers_and_jars()
     nginx = embedded_nginx()

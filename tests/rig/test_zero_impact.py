@@ -101,6 +101,7 @@ def test_ten_thousand_requests_on_kept_connections_see_no_failure_with_a_recent_
 
 
 @pytest.mark.rig
+@pytest.mark.every
 def test_with_an_older_nginx_only_kept_connections_are_reset_and_are_counted_as_such(
     tmp_path: Path, states: Path, older_nginx: Servers
 ) -> None:
