@@ -172,6 +172,16 @@ def is_draining(event: Told) -> bool:
     return event["event"] == "awaiting" and "earlier nginx worker" in str(event["why"])
 
 
+def _takes_over(command: Command) -> bool:
+    takes_over = fact("takenover")
+
+    def has_taken_over() -> bool:
+        return any(takes_over(event) for event in tuple(command.events))
+
+    wait_until(lambda: command.is_over or has_taken_over(), "it takes over or is refused")
+    return has_taken_over()
+
+
 def until_it_takes_over(rig: Rig, tries: int = 20) -> Command:
     """Resume until the living holder passes for dead: it may just have beaten when it is looked at.
 
@@ -179,14 +189,9 @@ def until_it_takes_over(rig: Rig, tries: int = 20) -> Command:
     """
     for _ in range(tries):
         second = rig.start("resume", "--yes", by="second")
-        has_taken_over = threading.Event()
-        second.at(fact("takenover"), lambda _, told=has_taken_over: told.set())
-        while not has_taken_over.wait(0.1):
-            if second.is_over:
-                second.end().must_be(5)
-                break
-        else:
+        if _takes_over(second):
             return second
+        second.end().must_be(5)
     raise AssertionError(f"refused {tries} times")
 
 
