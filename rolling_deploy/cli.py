@@ -81,6 +81,13 @@ without_option = click.option(
     metavar="LB",
     help="This load balancer is really off: recorded, and shown as not proved. Repeatable.",
 )
+UNPROVED_SESSIONS = "unproved-sessions"
+accept_option = click.option(
+    "--accept",
+    multiple=True,
+    type=click.Choice([UNPROVED_SESSIONS]),
+    help="Go on although this cannot be proved.",
+)
 load_pending_option = click.option(
     "--load-pending",
     is_flag=True,
@@ -131,7 +138,8 @@ def cli() -> None:
 @release_option
 @without_option
 @load_pending_option
-@click.option("--no-canary", is_flag=True, help="Write no canary key to the session store.")
+@accept_option
+@click.option("--no-canary", is_flag=True, help="Write no canary key and make no canary session.")
 @click.option("--detailed-exitcode", is_flag=True, help="0: nothing to do, 10: there are changes.")
 @json_option
 def plan(  # noqa: PLR0913 # a command's options
@@ -141,6 +149,7 @@ def plan(  # noqa: PLR0913 # a command's options
     release: str,
     without: tuple[str, ...],
     load_pending: bool,
+    accept: tuple[str, ...],
     no_canary: bool,
     detailed_exitcode: bool,
     as_json: bool,
@@ -152,7 +161,11 @@ def plan(  # noqa: PLR0913 # a command's options
     from rolling_deploy.report.plan import plan_lines, plan_object
 
     with _desk(inventory_path, state_dir, output="plain", without=without) as desk:
-        acceptance = Acceptance(load_pending=load_pending, canary=not no_canary)
+        acceptance = Acceptance(
+            load_pending=load_pending,
+            canary=not no_canary,
+            unproved_sessions=UNPROVED_SESSIONS in accept,
+        )
         view = planning.plan(desk, release, acceptance)
     click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
     if view.refused:
@@ -169,6 +182,7 @@ def plan(  # noqa: PLR0913 # a command's options
 @acting_options
 @release_option
 @load_pending_option
+@accept_option
 @click.option("--adopt", is_flag=True, help="Adopt upstream files that are not managed yet.")
 def run(  # noqa: PLR0913 # a command's options
     *,
@@ -180,6 +194,7 @@ def run(  # noqa: PLR0913 # a command's options
     reason: str,
     without: tuple[str, ...],
     load_pending: bool,
+    accept: tuple[str, ...],
     adopt: bool,
     output: str,
     as_json: bool,
@@ -197,7 +212,9 @@ def run(  # noqa: PLR0913 # a command's options
                 if adopted is not None:
                     adopted.raise_unless_done()
 
-        acceptance = Acceptance(load_pending=load_pending)
+        acceptance = Acceptance(
+            load_pending=load_pending, unproved_sessions=UNPROVED_SESSIONS in accept
+        )
         act = partial(rollouts.run, desk, release, acceptance=acceptance, adopt_first=adopt_first)
         _act(desk, wait_s, act)
 

@@ -260,6 +260,8 @@ class SessionStoreSettings:
         via: name of the SSH host the store is reached from; empty means directly.
         password_env: environment variable that holds the password.
         key_prefix: prefix of the session keys, so that the canary is judged by the same ACL.
+        session_key: the key of one session, `{id}` for the value of its cookie; empty means that
+            it is not known, so no session is looked at in the store.
         memory_used_max: share of maxmemory (0 to 1) above which it warns; the last tenth is what
             a rollout's new sessions may need before somebody can add memory.
         latency_max_ms: a single command slower than this warns: a session read this slow is felt
@@ -273,10 +275,83 @@ class SessionStoreSettings:
     username: str = ""
     password_env: str = ""
     key_prefix: str = ""
+    session_key: str = ""
     memory_used_max: float = 0.9
     latency_max_ms: int = 500
     timeout_ms: int = 2_000
     deadline_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryRequest:
+    """One request of the session canary.
+
+    Attributes:
+        form: sent as a browser sends a form. In a path, a form and a pattern `{marker}` stands for
+            a word that only this session has, `{written}` for one that is written later.
+        form_env: by form field, the environment variable that holds its value (a password).
+        status: empty means 200 to 399, since a login usually answers with a redirect.
+    """
+
+    path: str = ""
+    method: str = "GET"
+    form: Mapping[str, str] = field(default_factory=dict)
+    form_env: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CsrfSettings:
+    """The token that a page hides against forged requests, and where it is sent back.
+
+    Attributes:
+        path: the page; empty means that of `read`.
+        pattern: regular expression with one group; empty means there is no token.
+        field, header: where it goes; at least one of them.
+    """
+
+    path: str = ""
+    pattern: str = ""
+    field: str = ""
+    header: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CanarySettings:
+    """Sessions of our own, made and read on both releases; without `create` there is no canary.
+
+    Attributes:
+        expect: regular expression that the answer to `read` must match with the session, and
+            does not match without.
+        written: the same after `write`; it says `{written}`.
+        cookie: name of the session cookie.
+        host_header: empty means that of `health`.
+        headers: with every request, beside those of `health`; behind a load balancer that ends
+            TLS, `X-Forwarded-Proto`.
+        keep: how many sessions of the old release are kept for its last nodes.
+        lifetime_share_min: a session must live at least this share of what it lived before; it
+            counts from the last request, so a little less is seen.
+        timeout_ms: of one request.
+    """
+
+    create: CanaryRequest = CanaryRequest()
+    read: CanaryRequest = CanaryRequest()
+    expect: str = ""
+    write: CanaryRequest | None = None
+    written: str = ""
+    cookie: str = "JSESSIONID"
+    csrf: CsrfSettings = CsrfSettings()
+    host_header: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keep: int = 3
+    lifetime_share_min: float = 0.9
+    timeout_ms: int = 10_000
+
+    @property
+    def is_configured(self) -> bool:
+        """Answers whether there is a canary."""
+        return bool(self.create.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +480,7 @@ class Inventory:
     variables: Mapping[str, Any] = field(default_factory=dict)
     lock: LockSettings = LockSettings()
     losses: LossSettings = LossSettings()
+    canary: CanarySettings = CanarySettings()
 
 
 _LABEL_MAX = 22

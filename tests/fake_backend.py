@@ -27,6 +27,7 @@ class FakeBackend:
         sick_on: versions that never become healthy here.
         instead: version really served, by the version asked for (a release that lies).
         cold_on: versions whose warm-up fails here.
+        forgets_on: versions that read no session of another one.
         is_version_checked: a version source is configured.
     """
 
@@ -41,6 +42,7 @@ class FakeBackend:
     sick_on: set[str] = field(default_factory=set)
     instead: dict[str, str] = field(default_factory=dict)
     cold_on: set[str] = field(default_factory=set)
+    forgets_on: set[str] = field(default_factory=set)
     is_version_checked: bool = True
     fence: Fence = field(default_factory=lambda: Fence(0, ""))
     is_reachable: bool = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolling_deploy.ports import FenceToken
@@ -12,6 +13,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Result,
     Stage,
@@ -42,7 +44,7 @@ def run_command(
     machine = world.backends.get(name) or world.balancers[name]
     if not machine.is_reachable or fault is Fault.LOST_REQUEST:
         return LOST
-    if not isinstance(step, WarmUp | Continuity):
+    if not isinstance(step, WarmUp | Keep | Continuity):
         if not raise_fence(machine, token):
             return Result(Outcome.REFUSED, "a higher epoch was seen", is_fenced=True)
         if world.now_ms < machine.busy_until_ms:
@@ -105,8 +107,22 @@ def _do(
             fake = world.backends[step.backend]
             is_warm = fake.is_healthy(world.now_ms) and fake.version not in fake.cold_on
             return DONE if is_warm else Result(Outcome.FAILED, "slow to the last")
+        case Keep():
+            return replace(DONE, kept="sealed")
         case Continuity():
-            return Result(Outcome.NOT_CHECKED)
+            if not opened.policy.proves_sessions:
+                return Result(Outcome.NOT_CHECKED)
+            return _prove(world, step)
+
+
+def _prove(world: World, step: Continuity) -> Result:
+    """Sessions survive between two releases unless one of them reads no others'."""
+    fake = world.backends[step.backend]
+    if not fake.is_healthy(world.now_ms):
+        return Result(Outcome.UNKNOWN, "does not answer")
+    if fake.version in fake.forgets_on:
+        return Result(Outcome.FAILED, "a session made on the others is not read")
+    return DONE
 
 
 def _apply(world: World, step: Apply, opened: Opened, *, is_half: bool) -> Result:

@@ -19,6 +19,7 @@ from rolling_deploy.inventory.places import (
     local,
     nginx_file,
 )
+from rolling_deploy.inventory.session_shapes import CanaryRequestShape, SessionCanaryShape
 from rolling_deploy.rollout.fleet import (
     Backend,
     DrainAtLimit,
@@ -30,6 +31,9 @@ from rolling_deploy.rollout.fleet import (
 from rolling_deploy.settings import (
     AccessLogSettings,
     BackendSettings,
+    CanaryRequest,
+    CanarySettings,
+    CsrfSettings,
     HealthSettings,
     HostTarget,
     Inventory,
@@ -95,6 +99,7 @@ def build(shape: InventoryShape, source: Source) -> Inventory:
         template_name=source.template_name,
         variables=shape.variables or {},
         losses=_losses(shape.losses),
+        canary=_canary(shape.session_canary),
         lock=settings_of(LockSettings, given(shape.lock)),
     )
 
@@ -206,6 +211,24 @@ def _losses(losses: LossesShape | None) -> LossSettings:
     )
 
 
+def _canary(canary: SessionCanaryShape | None) -> CanarySettings:
+    if canary is None:
+        return CanarySettings()
+    plain = {key: value for key, value in given(canary).items() if not isinstance(value, Shape)}
+    write = given(canary).get("write")
+    parts = {
+        "create": _request(canary.create),
+        "read": _request(canary.read),
+        "write": _request(write) if write else None,
+        "csrf": settings_of(CsrfSettings, given(canary.csrf)),
+    }
+    return settings_of(CanarySettings, plain, parts)
+
+
+def _request(request: CanaryRequestShape) -> CanaryRequest:
+    return settings_of(CanaryRequest, given(request))
+
+
 def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fleet:
     drain, rollout = given(shape.drain), given(shape.rollout)
     values = rollout | {f"drain_{key}": value for key, value in drain.items()}
@@ -214,6 +237,7 @@ def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fl
     if "on_failure" in values:
         values["on_failure"] = OnFailure(values["on_failure"])
     values["counts_losses"] = _losses(shape.losses).is_configured
+    values["proves_sessions"] = shape.session_canary is not None
     values["max_errors"] = given(shape.losses).get("max_errors")
     return Fleet(
         application=shape.application,

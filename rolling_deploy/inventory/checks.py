@@ -20,6 +20,7 @@ from rolling_deploy.inventory.problems import (
     near_miss,
     text_of,
 )
+from rolling_deploy.inventory.session_shapes import CanaryRequestShape
 from rolling_deploy.inventory.sharing import check_sharing, check_waves
 from rolling_deploy.inventory.walk import keys_of, mappings
 from rolling_deploy.settings import HealthSettings, WarmUpSettings
@@ -39,6 +40,7 @@ def check(inventory: InventoryShape, problems: Problems) -> None:
         _check_health(backend, problems)
         _check_warm_up(backend, problems)
     _check_losses(inventory, problems)
+    _check_canary(inventory, problems)
     check_sharing(inventory, backends, problems)
     if are_lines_sound and not problems.is_damaged("backends", "upstreams", "rollout"):
         check_waves(inventory, backends, problems)
@@ -77,6 +79,28 @@ def _check_losses(inventory: InventoryShape, problems: Problems) -> None:
     elif "format" in logs and "path" not in logs and not any(own):
         hint = "without a path the running configuration says both"
         problems.add(("losses", "access_logs", "format"), "left out without `path`", SET, hint)
+
+
+def _check_canary(inventory: InventoryShape, problems: Problems) -> None:
+    """What is written has to be looked for, and a token has to be sent somewhere."""
+    canary, place = inventory.session_canary, ("session_canary",)
+    if "session_canary" not in given(inventory) or problems.is_damaged("session_canary"):
+        return
+    write, csrf = given(canary).get("write"), given(canary).get("csrf")
+    token = given(csrf).keys() & {"field", "header"}
+    if (write is None) != (not canary.written):
+        hint = "`write` changes the session, `written` finds it again"
+        problems.add(place, "`write` and `written`, or neither", "one of them", hint)
+    elif canary.written and "{written}" not in canary.written:
+        hint = "otherwise it would be found without having been written"
+        problems.add((*place, "written"), "a pattern with `{written}`", canary.written, hint)
+    if csrf is not None and not token:
+        problems.add((*place, "csrf"), "`field` or `header` or both", "neither of them")
+    for name, request in given(canary).items():
+        is_get = isinstance(request, CanaryRequestShape) and request.method == "GET"
+        if is_get and (request.form or request.form_env):
+            hint = "a `GET` carries no form"
+            problems.add((*place, name, "method"), "`POST` or `PUT`", "GET", hint)
 
 
 def _check_hosts(

@@ -286,6 +286,9 @@ JsonPath = Annotated[
 ]
 FormatName = Annotated[str, Kind("the name of a `log_format`", _like(r"[A-Za-z0-9_.-]+"))]
 Regex = Annotated[str, Kind("a regular expression", _regex_objection)]
+SessionKey = Annotated[
+    str, Kind("a key with `{id}` in it", lambda text: "" if text.count("{id}") == 1 else NO)
+]
 VersionPattern = Annotated[
     str, Kind("a regular expression with exactly one group", _one_group_objection)
 ]

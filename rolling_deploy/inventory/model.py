@@ -22,6 +22,7 @@ from rolling_deploy.inventory.machine_shapes import (
     SshShape,
     UpstreamShape,
 )
+from rolling_deploy.inventory.session_shapes import SessionCanaryShape
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.settings import (
     AccessLogSettings,
@@ -308,6 +309,13 @@ class SessionStoreShape(Shape):
         "prefix of the session keys, so that the check may write where the application does",
         "none",
     )
+    session_key: kinds.SessionKey = same(
+        SessionStoreSettings,
+        "session_key",
+        "key of one session, `{id}` for the value of its cookie: "
+        "`shop:redisson:tomcat_session:{id}` (Redisson), `{id}` (com.orangefunction)",
+        "not known: no session is looked at in the store",
+    )
     memory_used_max: kinds.Share = same(
         SessionStoreSettings, "memory_used_max", "share of `maxmemory` above which it warns"
     )
@@ -411,6 +419,9 @@ class InventoryShape(Shape):
     )
     session_store: SessionStoreShape = worked_out(
         "none: not checked, and said so", "the Redis that holds the sessions"
+    )
+    session_canary: SessionCanaryShape = worked_out(
+        "none: not proved, and said so", "sessions of our own that prove that users stay logged in"
     )
     losses: LossesShape = worked_out(
         "none: not counted, and said so", "counting what users lose during a rollout"

@@ -65,12 +65,14 @@ class Acceptance:
     Attributes:
         load_pending: edits of nginx's files that are not loaded yet may go live.
         adopting: files that are not ours are about to be adopted, so they are no obstacle.
-        canary: the session store's canary key may be written.
+        canary: the session store's canary key, and canary sessions, may be written.
+        unproved_sessions: the plan may go on where no backend of the other release serves.
     """
 
     load_pending: bool = False
     adopting: bool = False
     canary: bool = True
+    unproved_sessions: bool = False
 
 
 class BalancerChecks:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rolling_deploy.errors import RollingDeployError
+from rolling_deploy.operations.continuity import Sessions
 from rolling_deploy.operations.losses import Ledger
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
@@ -33,6 +34,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Result,
     Stage,
@@ -83,6 +85,9 @@ class FleetMachines:
     """Load balancers that the last look did not reach."""
     _renderings: dict[str, Renderings] = field(default_factory=dict)
     _ledger: Ledger | None = None
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.site, self._source)
 
     def look(self, interest: Interest) -> Seen:
         """See `ports.Machines`."""
@@ -267,8 +272,10 @@ class FleetMachines:
                 return self.site.strategies[step.backend].activate(artifact, token)
             case WarmUp():
                 return self._warm_up(step)
+            case Keep():
+                return self.sessions.keep(step, opened)
             case Continuity():
-                return Result(Outcome.NOT_CHECKED, "no session canary is configured")
+                return self.sessions.prove(step, opened)
 
     def _stage(self, step: Stage, opened: Opened, token: FenceToken) -> Result:
         """Stage exactly what this rollout was opened with, not what a rebuild made of it since."""
@@ -296,10 +303,14 @@ class FleetMachines:
 
     def _warm_up(self, step: WarmUp) -> Result:
         backend = self._backend(step.backend)
-        source = next(iter(self._sources(backend).values()), open_directly)
+        source = self._source(step.backend)
         return warm_up(
             backend.warm_up, backend.health, backend.probe_address, source, WARM_UP_LIMIT_MS
         )
+
+    def _source(self, name: str) -> Opener:
+        """Where one of us asks a backend: a load balancer's place, if one can be reached."""
+        return next(iter(self._sources(self._backend(name)).values()), open_directly)
 
     def _backend(self, name: str) -> BackendSettings:
         return self.site.inventory.backends[name]

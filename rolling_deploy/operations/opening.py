@@ -303,6 +303,29 @@ def check_going_back(site: Site, opened: Opened) -> tuple[Check, ...]:
     return tuple(lines)
 
 
+def check_provable(opened: Opened, *, is_accepted: bool) -> tuple[Check, ...]:
+    """Answers whether the first wave finds a backend of the release in service to share sessions
+    with; without one no direction can be proved before the new release is alone.
+    """
+    if not opened.policy.proves_sessions or not opened.order:
+        return ()
+    every = {backend for members in opened.upstreams.values() for backend in members}
+    wave = set(opened.order[: opened.policy.wave_size])
+    others = every - opened.parked - opened.left_out - wave - set(opened.already)
+    subject, name = "sessions", "provable"
+    if others:
+        detail = f"{', '.join(sorted(wave))} and {min(others)} read each other's sessions first"
+        return (Check(subject, name, Verdict.OK, detail),)
+    detail = (
+        f"not provable: with {', '.join(sorted(wave))} out, no backend of the release in service "
+        "serves, so nobody can see whether users stay logged in"
+    )
+    if is_accepted:
+        return (Check(subject, name, Verdict.WARNING, f"{detail} (accepted)"),)
+    hint = "`--accept unproved-sessions` goes on all the same"
+    return (Check(subject, name, Verdict.REFUSED, f"{detail}; {hint}"),)
+
+
 def with_originals(opened: Opened, originals: Mapping[str, str]) -> Opened:
     """Answers the opening of an `unadopt`: what is put back, per load balancer."""
     return replace(opened, originals=dict(originals))

@@ -10,6 +10,7 @@ from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.opening import (
     check_going_back,
+    check_provable,
     check_renderings,
     opened_from,
 )
@@ -74,6 +75,7 @@ def _plan(  # everything a plan is made of
         *found.checks,
         *check_renderings(site, found, opened),
         *check_going_back(site, opened),
+        *check_provable(opened, is_accepted=acceptance.unproved_sessions),
         *_in_the_way(hand, opened),
     )
     steps = _forecast(desk, site, hand, opened, found)
@@ -106,7 +108,7 @@ def _forecast(desk: Desk, site: Site, hand: InHand, opened: Opened, found: Surve
     record = fold(Entry(n, 0, 1, "plan", fact) for n, fact in enumerate(facts, start=1))
     if hand.record is not None and hand.is_open and _is_same(hand.record, opened):
         record = hand.record
-    silent = {"Continuity"}
+    silent = set() if site.inventory.canary.is_configured else {"Continuity"}
     if not any(b.warm_up.paths for b in site.inventory.backends.values()):
         silent.add("WarmUp")
     return forecast(record, found.seen(), not_checked=frozenset(silent))
@@ -203,7 +205,9 @@ def _wave_diffs(
 
 def _gaps(site: Site) -> list[str]:
     backends = site.inventory.backends.values()
-    gaps = ["session continuity (no session canary is configured)"]
+    gaps = []
+    if not site.inventory.canary.is_configured:
+        gaps.append("session continuity (no session canary is configured)")
     if not any(b.warm_up.paths for b in backends):
         gaps.append("warm-up (no paths are configured)")
     if any(not b.health.version.is_configured for b in backends):
@@ -228,6 +232,12 @@ def _notes(site: Site, acceptance: Acceptance) -> list[str]:
             "store (`--no-canary` leaves it out)"
             if acceptance.canary
             else "no canary key was written to the session store"
+        )
+    canary = site.inventory.canary
+    if canary.is_configured and acceptance.canary:
+        notes.append(
+            f"a canary session was made with {canary.create.method} {canary.create.path} and read "
+            "on two backends (`--no-canary` leaves it out)"
         )
     prober = site.inventory.losses.prober
     if prober.path:

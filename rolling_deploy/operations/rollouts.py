@@ -21,6 +21,7 @@ from rolling_deploy.operations.life import Run, begin, go_on, halted, record_of
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.opening import (
     check_going_back,
+    check_provable,
     check_renderings,
     digest_of_file,
     frozen_with,
@@ -88,6 +89,7 @@ def preflight(desk: Desk, site: Site, release: str, acceptance: Acceptance) -> O
     if opened is not None:
         checks += check_renderings(site, found, opened)
         checks += check_going_back(site, opened)
+        checks += check_provable(opened, is_accepted=acceptance.unproved_sessions)
     for check in checks:
         desk.reporter.event(Checked(now_ms(), check))
     refuse(checks)

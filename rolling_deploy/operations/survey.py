@@ -27,8 +27,11 @@ from rolling_deploy.rollout.observed import (
     Unreachable,
     Verdict,
 )
+from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.upstreams.layout import Layout
 from rolling_deploy.upstreams.render import Renderings, differences
+
+ENOUGH_TO_SHARE = 2
 
 HEALTH_LIMIT_MS = 5_000
 """For the configured streak of a backend that should be serving already."""
@@ -115,12 +118,37 @@ def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
     lines += backend_lines
     lines += _ways_of_asking(site)
     lines += store
-    lines.append(
-        Check("sessions", "continuity", Verdict.NOT_CHECKED, "no session canary is configured")
-    )
+    lines.append(_sharing(site, machines, balancers, backends, acceptance))
     lines += loss_checks(site)
     found = Survey(balancers, backends, tuple(store), tuple(lines), tuple(lossy))
     return replace(found, checks=(*found.checks, *_parking_checks(found)))
+
+
+def _sharing(
+    site: Site,
+    machines: FleetMachines,
+    balancers: Mapping[str, BalancerSurvey],
+    backends: Mapping[str, BackendSeen | Unreachable],
+    acceptance: Acceptance,
+) -> Check:
+    """Two backends that serve now share sessions; otherwise no release could keep them."""
+    subject, name = "sessions", "continuity"
+    if not site.inventory.canary.is_configured:
+        return Check(subject, name, Verdict.NOT_CHECKED, "no session canary is configured")
+    if not acceptance.canary:
+        return Check(subject, name, Verdict.NOT_CHECKED, "--no-canary")
+    out = {b for one in balancers.values() if one.merged for b in one.merged.parked}
+    serving = [
+        b
+        for b, seen in backends.items()
+        if b not in out and isinstance(seen, BackendSeen) and seen.health and seen.health.is_good
+    ]
+    if len(serving) < ENOUGH_TO_SHARE:
+        detail = "fewer than two backends serve: that sessions are shared cannot be seen"
+        return Check(subject, name, Verdict.NOT_CHECKED, detail)
+    result = machines.sessions.check(serving[0], serving[1])
+    verdict = Verdict.OK if result.outcome is Outcome.DONE else Verdict.REFUSED
+    return Check(subject, name, verdict, result.detail)
 
 
 def _survey_backends(

@@ -1,4 +1,4 @@
-"""The one door to httpx: one GET over a fresh connection that somebody else opens.
+"""The one door to httpx: one request over a fresh connection that somebody else opens.
 
 A question has one deadline for everything (connecting, TLS, the answer), so a server that sends
 a byte now and then cannot hold us. Nothing of the environment is used: no proxy, no netrc.
@@ -42,13 +42,14 @@ class NoWay(NoAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One GET.
+    """One request, a GET unless it says otherwise.
 
     Attributes:
         address: `host:port` as seen from where the connection is opened.
         host_header: empty means the address. With TLS it is also the name the certificate is
             checked against.
         timeout_ms: for everything together.
+        form: sent as a body, as a browser sends a form; None sends none.
     """
 
     address: str
@@ -57,6 +58,8 @@ class Question:
     scheme: str = "http"
     host_header: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    form: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class HttpAnswer:
         took_ms: from the standing TCP connection to the last byte that was read, so that the
             way to the machine the connection is opened from is counted once, not twice.
         is_cut: the body was longer than `BODY_MAX_BYTES`.
+        set_cookies: each `Set-Cookie` as it came; joined by commas they could not be told apart.
     """
 
     status: int
@@ -75,6 +79,7 @@ class HttpAnswer:
     body: bytes
     took_ms: int
     is_cut: bool = False
+    set_cookies: tuple[str, ...] = ()
 
 
 class HttpClient:
@@ -124,7 +129,12 @@ class HttpClient:
         except _FAILURES as error:
             raise NoAnswer(str(error) or type(error).__name__) from error
         return HttpAnswer(
-            response.status_code, dict(response.headers), body, begun.took_ms(), is_cut
+            response.status_code,
+            dict(response.headers),
+            body,
+            begun.took_ms(),
+            is_cut,
+            tuple(response.headers.get_list("set-cookie")),
         )
 
     def close(self) -> None:
@@ -152,9 +162,10 @@ class HttpClient:
             headers["host"] = question.host_header
             extensions["sni_hostname"] = _name_of(question.host_header)
         return self._client.build_request(
-            "GET",
+            question.method,
             f"{question.scheme}://{question.address}{path}",
             headers=headers,
+            data=None if question.form is None else dict(question.form),
             timeout=question.timeout_ms / 1000,
             extensions=extensions,
         )
@@ -245,7 +256,11 @@ class _Transport(httpx.BaseTransport):
         )
         answer = self._pool.handle_request(
             httpcore.Request(
-                request.method, url, headers=request.headers.raw, extensions=request.extensions
+                request.method,
+                url,
+                headers=request.headers.raw,
+                content=request.read(),
+                extensions=request.extensions,
             )
         )
         return httpx.Response(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,6 +36,8 @@ __all__ = ["Sample", "check_session_store"]
 
 URL_SHAPE = "redis://host:port/db or rediss://host:port/db"
 HIDDEN = "(hidden)"
+NO_SUCH_KEY = -2
+"""What PTTL answers for a key that is not there."""
 
 
 def check_session_store(
@@ -84,6 +88,46 @@ def check_session_store(
     return tuple(_without(password, check) for check in lines), sample
 
 
+def remaining_ms(settings: SessionStoreSettings, opener: Opener | None, key: str) -> int | None:
+    """Answers how long the store still keeps a key; None when it has none, or cannot be asked.
+
+    A key that never expires answers as -1, as Redis does.
+    """
+    with suppress(LinkLost, ValueError):
+        with open_link(settings, opener) as link:
+            said = link.ask(("PTTL", key))[0]
+            if isinstance(said.value, int) and said.value != NO_SUCH_KEY:
+                return said.value
+    return None
+
+
+@contextmanager
+def open_link(settings: SessionStoreSettings, opener: Opener | None) -> Iterator[RedisLink]:
+    """Enter the store as the application does: user, password, database.
+
+    Raises:
+        LinkLost: it cannot be reached or does not let us in.
+        ValueError: the settings cannot be right.
+    """
+    password = os.environ.get(settings.password_env, "") if settings.password_env else ""
+    place = _place_of(settings)
+    user = settings.username or place.username
+    link = RedisLink(place, opener or open_directly, settings.timeout_ms)
+    try:
+        link.connect()
+        commands: list[tuple[str, ...]] = []
+        if password or user:
+            commands.append(("AUTH", *([user] if user else []), password))
+        if place.db:
+            commands.append(("SELECT", str(place.db)))
+        for said in link.ask(*commands) if commands else ():
+            if said.is_error:
+                raise LinkLost(_hidden(password, said.error))
+        yield link
+    finally:
+        link.close()
+
+
 def _run_within(
     examination: Examination, link: RedisLink, deadline_ms: int
 ) -> tuple[list[Check], Sample]:
@@ -119,7 +163,11 @@ def _without(password: str, check: Check) -> Check:
     """Answers the line with the password hidden, should a server ever repeat it."""
     if not password or password not in check.detail:
         return check
-    return line(check.name, check.verdict, check.detail.replace(password, HIDDEN))
+    return line(check.name, check.verdict, _hidden(password, check.detail))
+
+
+def _hidden(password: str, text: str) -> str:
+    return text.replace(password, HIDDEN) if password else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Result,
     Stage,
@@ -71,6 +72,8 @@ def step_text(step: Step, release: str = "") -> str:
             return "stop, put back what ran before, start"
         case WarmUp():
             return "warm up"
+        case Keep():
+            return "make sessions and read them on another backend"
         case Continuity():
             return "prove the sessions"
 

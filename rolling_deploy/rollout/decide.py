@@ -17,6 +17,8 @@ having had nothing to say.
 |                   | many requests failed, or the direction     | and unchanged              |
 |                   | changed                                    |                            |
 | stage             | an artifact is not staged                  | stage all of them          |
+| keep_sessions     | no session of the release in service is    | make some, and have        |
+|                   | kept, and nothing was claimed yet          | another backend read them  |
 | take_out          | a claimed backend is still sent to         | publish and reload         |
 | drain             | an earlier nginx worker may still send     | wait, or the limit         |
 | keep_capacity     | the others can no longer carry it alone    | give up what is unchanged  |
@@ -85,6 +87,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Result,
     Stage,
@@ -327,6 +330,39 @@ def stage(view: View) -> Move | None:
         why = "; ".join(f"{step.backend}: {view.why(step)}" for step in spent)
         return _end(view, Cause.STAGING, f"cannot stage the artifact: {why}")
     return Act(tuple(missing)) if missing else None
+
+
+def keep_sessions(view: View) -> Move | None:
+    """Sessions are shared by the release in service, or nothing is begun; some of them are kept,
+    since on the last backends nobody of that release is left to make any.
+    """
+    record = view.record
+    is_begun = record.claims > 0 or record.kept is not None
+    is_wanted = record.opened.policy.proves_sessions and record.direction is Direction.FORWARD
+    if is_begun or not is_wanted or record.trouble or not view.pending:
+        return None
+    able = _serving_other(view, Goal.RELEASE, frozenset())
+    if not able:
+        return None
+    turn = record.attempts.get(step_key(Keep(able[0], able[0]), 0), 0) % len(able)
+    made_on, *others = [*able[turn:], *able[:turn]]
+    step = Keep(made_on, others[0] if others else made_on)
+    if view.is_spent(step):
+        return _end(view, Cause.SESSIONS, f"sessions are not shared: {view.why(step)}")
+    return Act((step,))
+
+
+def _serving_other(view: View, goal: Goal, claimed: frozenset[str]) -> list[str]:
+    """Answers who serves on the other release than a backend with this goal, in the fleet's order.
+
+    What a person skipped, or parked on some load balancers only, may serve; what was never taken
+    anywhere runs what it ran before.
+    """
+    record = view.record
+    able = _in_rotation(record) - claimed
+    order = [*record.opened.order, *record.opened.already]
+    is_new = {b: record.done.get(b) is Goal.RELEASE for b in able}
+    return [b for b in order if b in able and is_new[b] is (goal is Goal.PREVIOUS)]
 
 
 def take_out(view: View) -> Move | None:
@@ -595,10 +631,23 @@ def warm_up(view: View) -> Move | None:
 
 
 def continuity(view: View) -> Move | None:
-    """Sessions of the others can be read and written there, and its own by the others."""
+    """Sessions of the others can be read and written there, and its own by the others.
+
+    On the way back too: then the others run the release, and its sessions come first.
+    """
     claim = view.record.claim
     missing = [b for b in claim.unsettled if b not in claim.continuous] if claim else []
-    return _once(view, [Continuity(b) for b in missing])
+    return _once(view, [_continuity_of(view, b) for b in missing])
+
+
+def _continuity_of(view: View, backend: str) -> Continuity:
+    record, claim = view.record, view.claim
+    if not record.opened.policy.proves_sessions:
+        return Continuity(backend, view.goal_of(backend))
+    able = _serving_other(view, view.goal_of(backend), frozenset(claim.backends))
+    tried = record.attempts.get(step_key(Continuity(backend), claim.number), 0)
+    other = able[tried % len(able)] if able else ""
+    return Continuity(backend, view.goal_of(backend), other, record.kept or "")
 
 
 def _once(view: View, steps: Iterable[Step]) -> Move | None:
@@ -754,6 +803,7 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     count,
     give_up_untouched,
     stage,
+    keep_sessions,
     take_out,
     drain,
     keep_capacity,

@@ -16,12 +16,13 @@ from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.step import Goal, Result, Step
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older version of the tool could misread the record. A newer one is refused.
 
 | format | what it added |
 |---|---|
 | 2 | `Counted`; `counts_losses` and `max_errors` in the policy |
+| 3 | `Keep`; `proves_sessions` in the policy; the fields of `Continuity`; `kept` in results |
 """
 
 
@@ -59,6 +60,8 @@ class Cause(StrEnum):
     ASKED = "asked"
     ERRORS = "errors"
     """More requests failed than `max_errors` allows."""
+    SESSIONS = "sessions"
+    """Sessions are not shared, or do not survive."""
 
 
 class Ending(StrEnum):

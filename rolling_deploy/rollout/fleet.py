@@ -65,6 +65,8 @@ class Policy:
     max_errors: int | None = None
     """More failed requests than this, since the opening or a person's last answer, halt the
     rollout. None: they are only counted. No default number: a site's usual noise is its own."""
+    proves_sessions: bool = False
+    """A session canary is configured, so every backend has to prove that sessions survive."""
 
 
 @dataclass(frozen=True, slots=True)

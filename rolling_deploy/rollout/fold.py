@@ -39,6 +39,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Stage,
     Step,
@@ -64,6 +65,8 @@ def step_key(step: Step, claim: int) -> str:
             return f"activate {step.backend} {step.goal}"
         case WarmUp():
             return f"warm up {step.backend} claim {claim}"
+        case Keep():
+            return "keep sessions"
         case Continuity():
             return f"continuity {step.backend} claim {claim}"
 
@@ -199,6 +202,8 @@ def _ended(record: Record, fact: Ended) -> Record:
         case WarmUp() if outcome in (Outcome.DONE, Outcome.NOT_CHECKED) and record.claim:
             claim = replace(record.claim, warm=record.claim.warm | {step.backend})
             return replace(record, claim=claim)
+        case Keep() if outcome is Outcome.DONE:
+            return replace(record, kept=fact.result.kept)
         case Continuity() if outcome in (Outcome.DONE, Outcome.NOT_CHECKED) and record.claim:
             claim = replace(record.claim, continuous=record.claim.continuous | {step.backend})
             return replace(record, claim=claim)

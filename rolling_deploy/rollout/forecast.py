@@ -30,6 +30,7 @@ from rolling_deploy.rollout.step import (
     Apply,
     Continuity,
     Goal,
+    Keep,
     Outcome,
     Result,
     Stage,
@@ -167,7 +168,7 @@ def effect(step: Step, record: Record, world: Seen) -> Seen:
             )
         case Activate():
             return _activated(step, record, world)
-        case WarmUp() | Continuity():
+        case WarmUp() | Keep() | Continuity():
             return world
 
 

@@ -157,12 +157,22 @@ def _refuse_newer(plain: Mapping[str, Any]) -> None:
 
 
 def _fill_in(plain: Mapping[str, Any]) -> None:
-    """Give a fact of an earlier format what it did not have: nothing was counted then."""
+    """Give a fact of an earlier format what it did not have: nothing was counted or kept then."""
     fact = plain.get("fact")
-    policy = fact.get("policy") if isinstance(fact, dict) else None
-    if isinstance(policy, dict) and fact is not None and fact.get("format") == 1:
+    if not isinstance(fact, dict):
+        return
+    policy, step, result = fact.get("policy"), fact.get("step"), fact.get("result")
+    if isinstance(policy, dict) and fact.get("format") == 1:
         policy.setdefault("counts_losses", False)
         policy.setdefault("max_errors", None)
+    if isinstance(policy, dict) and fact.get("format") in {1, 2}:
+        policy.setdefault("proves_sessions", False)
+    if isinstance(step, dict) and step.get("type") == "Continuity":
+        step.setdefault("goal", "release")
+        step.setdefault("other", "")
+        step.setdefault("kept", "")
+    if isinstance(result, dict):
+        result.setdefault("kept", "")
 
 
 def agree(chains: Mapping[str, Chain]) -> Chain:

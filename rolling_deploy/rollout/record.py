@@ -67,6 +67,8 @@ class Record:
         losses: what was counted over all lives; None before the first count.
         forgiven: failed requests that a person's answer covers; `is_forgiving` until the first
             count after it, which tells how many they are.
+        kept: the sessions that were kept, sealed; empty when only the life that made them has
+            them; None when none were made yet.
         ended_step: the step that the last fact was the outcome of, for whoever tells it.
     """
 
@@ -98,4 +100,5 @@ class Record:
     losses: Losses | None = None
     forgiven: int = 0
     is_forgiving: bool = False
+    kept: str | None = None
     ended_step: Step | None = None

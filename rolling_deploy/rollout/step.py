@@ -11,6 +11,7 @@ by its position in code, so that an old record stays readable when the code is r
 | Unadopt    | the file is the original, byte for byte          | fence, digest of the file   |
 | Activate   | the artifact is in place and the process is new  | fence, nobody connected     |
 | WarmUp     | none (its outcome is recorded)                   | none: it only reads         |
+| Keep       | none (its outcome is recorded)                   | none: canary sessions only  |
 | Continuity | none (its outcome is recorded)                   | none: canary sessions only  |
 """
 
@@ -77,13 +78,34 @@ class WarmUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Continuity:
-    """Prove that sessions survive between the backend and the others, in both directions."""
+class Keep:
+    """Make canary sessions on a backend of the release in service, and have another read them.
+
+    Attributes:
+        read_on: the backend itself where it is the only one.
+    """
 
     backend: str
+    read_on: str
 
 
-Step = Stage | Apply | Unadopt | Activate | WarmUp | Continuity
+@dataclass(frozen=True, slots=True)
+class Continuity:
+    """Prove that sessions survive between the backend and the others, in both directions.
+
+    Attributes:
+        goal: which release the backend is on now.
+        other: a backend of the other release that serves; empty when there is none.
+        kept: the sessions of `Keep`, sealed; empty when none are at hand.
+    """
+
+    backend: str
+    goal: Goal = Goal.RELEASE
+    other: str = ""
+    kept: str = ""
+
+
+Step = Stage | Apply | Unadopt | Activate | WarmUp | Keep | Continuity
 
 
 def machine_of(step: Step) -> str:
@@ -91,7 +113,7 @@ def machine_of(step: Step) -> str:
     match step:
         case Apply() | Unadopt():
             return step.load_balancer
-        case Stage() | Activate() | WarmUp() | Continuity():
+        case Stage() | Activate() | WarmUp() | Keep() | Continuity():
             return step.backend
 
 
@@ -134,3 +156,5 @@ class Result:
     took_ms: int = 0
     is_fenced: bool = False
     """Refused because the machine has seen a higher epoch: somebody has taken over."""
+    kept: str = ""
+    """What `Keep` made, sealed: only who knows the canary's own password can use it."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from rolling_deploy.errors import InventoryWrong
 
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
+# A fleet of hundreds is compared with itself for each of its renderings.
+@lru_cache(maxsize=4096)
 def canonical(address: str) -> str:
     """Answers one spelling for the same address: lower case, and nginx's default port 80.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 
 from rolling_deploy.errors import TemplateWrong
 from rolling_deploy.upstreams.addresses import canonical
@@ -42,7 +43,13 @@ def verify(
         )
 
 
-def _problems(text: str, wanted: Layout, gone: Collection[str]) -> list[str]:
+# Load balancers that are alike have the same renderings, and a plan shows what it has checked.
+@lru_cache(maxsize=1024)
+def _problems(text: str, wanted: Layout, gone: frozenset[str]) -> tuple[str, ...]:
+    return tuple(_found(text, wanted, gone))
+
+
+def _found(text: str, wanted: Layout, gone: Collection[str]) -> list[str]:
     if any(line.startswith(_OURS) for line in text.split("\n")):
         return ["it renders a stamp of its own"]
     try:

@@ -105,6 +105,7 @@ def test_an_abort_that_leaves_the_changed_goes_no_further_and_not_back(rig: Rig)
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_backend_that_a_person_skips_is_left_as_it_is(rig: Rig) -> None:
     before, after = rig.release(), rig.next_release()
     inventory = rig.inventory("soon", SOON)

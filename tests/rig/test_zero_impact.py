@@ -84,6 +84,7 @@ def test_a_short_rollout_is_noticed_by_nobody(kind: str, tmp_path: Path, states:
 
 
 @pytest.mark.rig
+@pytest.mark.every
 def test_ten_thousand_requests_on_fresh_connections_see_no_failure(
     tmp_path: Path, states: Path
 ) -> None:

@@ -28,11 +28,19 @@ from rolling_deploy.inventory.model import (
     TomcatShape,
     WarmUpShape,
 )
+from rolling_deploy.inventory.session_shapes import (
+    CanaryRequestShape,
+    CsrfShape,
+    SessionCanaryShape,
+)
 from rolling_deploy.inventory.walk import keys_of, shapes_in
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
 from rolling_deploy.settings import (
     AccessLogSettings,
     BackendSettings,
+    CanaryRequest,
+    CanarySettings,
+    CsrfSettings,
     HealthSettings,
     HostTarget,
     Inventory,
@@ -125,6 +133,9 @@ SECTIONS: tuple[tuple[type[Shape], type], ...] = (
     (SessionStoreShape, SessionStoreSettings),
     (ProberShape, ProberSettings),
     (AccessLogsShape, AccessLogSettings),
+    (SessionCanaryShape, CanarySettings),
+    (CanaryRequestShape, CanaryRequest),
+    (CsrfShape, CsrfSettings),
 )
 
 
@@ -158,7 +169,7 @@ def _check_defaults(model: type[Shape], settings: type) -> None:
 def test_every_setting_can_be_reached_from_the_file() -> None:
     """A setting that no key fills would be a promise of the settings that nobody can use."""
     computed = {"name", "servers", "probe_address", "strategy", "state_dir", "address", "host"}
-    computed |= {"counts_losses", "is_read"}  # from whether the section is written
+    computed |= {"counts_losses", "proves_sessions", "is_read"}  # by a section
     keys: set[str] = set()
     waiting: list[type[Shape]] = [InventoryShape]
     while waiting:

@@ -1,0 +1,77 @@
+"""The shape of the `session_canary` section: requests of our own that make and read sessions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rolling_deploy.inventory import kinds
+from rolling_deploy.inventory.fields import Shape, must, same, seconds, worked_out
+from rolling_deploy.settings import CanaryRequest, CanarySettings, CsrfSettings
+
+
+class CanaryRequestShape(Shape):
+    """One request; `{marker}` in its path and form is a word that only this session has."""
+
+    path: kinds.UrlPath = must("path that is asked")
+    method: Literal["GET", "POST", "PUT"] = same(CanaryRequest, "method", "`GET`, `POST` or `PUT`")
+    form: dict[kinds.Text, str] = same(
+        CanaryRequest, "form", "fields, sent as a browser sends a form"
+    )
+    form_env: dict[kinds.Text, kinds.Environment] = same(
+        CanaryRequest, "form_env", "fields whose value is in an environment variable (passwords)"
+    )
+    headers: dict[kinds.HeaderName, kinds.HeaderValue] = same(
+        CanaryRequest, "headers", "further headers of this request"
+    )
+    status: list[kinds.Status] = same(
+        CanaryRequest, "status", "statuses that count as good", "200 to 399"
+    )
+
+
+class CsrfShape(Shape):
+    """The token that a page hides against forged requests; sent with what is not a `GET`."""
+
+    path: kinds.UrlPath = same(CsrfSettings, "path", "page that shows it", "the path of `read`")
+    pattern: kinds.VersionPattern = must("regular expression with one group, searched in the page")
+    field: kinds.Text = same(CsrfSettings, "field", "form field that it is sent in", "none")
+    header: kinds.HeaderName = same(CsrfSettings, "header", "header that it is sent in", "none")
+
+
+class SessionCanaryShape(Shape):
+    """Sessions of our own, made and read on both releases; left out, sessions are not proved."""
+
+    create: CanaryRequestShape = must("request that makes a session: a login")
+    read: CanaryRequestShape = must("request whose answer shows whose session it is")
+    expect: kinds.Regex = must(
+        "regular expression that the answer to `read` matches with the session, and not without; "
+        "`{marker}` as in `create`"
+    )
+    write: CanaryRequestShape = worked_out(
+        "none: writing is not proved",
+        "request that changes the session; `{written}` is a new word each time",
+    )
+    written: kinds.Regex = same(
+        CanarySettings,
+        "written",
+        "regular expression that the answer to `read` matches after `write`; it says `{written}`",
+        "none",
+    )
+    cookie: kinds.HeaderName = same(CanarySettings, "cookie", "name of the session cookie")
+    csrf: CsrfShape = worked_out("none", "token against forged requests, carried over")
+    host_header: kinds.HostHeader = same(
+        CanarySettings, "host_header", "the `Host` header, as nginx sends it", "that of `health`"
+    )
+    headers: dict[kinds.HeaderName, kinds.HeaderValue] = same(
+        CanarySettings, "headers", "headers of every request, beside those of `health`"
+    )
+    keep: kinds.Count = same(
+        CanarySettings, "keep", "how many sessions of the release in service are kept"
+    )
+    lifetime_share_min: kinds.Share = same(
+        CanarySettings,
+        "lifetime_share_min",
+        "share of its time to live that a session must keep (with `session_store.session_key`)",
+    )
+    timeout_s: kinds.Seconds = seconds(
+        CanarySettings, "timeout_ms", "how long one answer may take; it is not asked again"
+    )
