@@ -82,11 +82,12 @@ without_option = click.option(
     help="This load balancer is really off: recorded, and shown as not proved. Repeatable.",
 )
 UNPROVED_SESSIONS = "unproved-sessions"
+INCOMPATIBLE_SESSIONS = "incompatible-sessions"
 accept_option = click.option(
     "--accept",
     multiple=True,
-    type=click.Choice([UNPROVED_SESSIONS]),
-    help="Go on although this cannot be proved.",
+    type=click.Choice([UNPROVED_SESSIONS, INCOMPATIBLE_SESSIONS]),
+    help="Go on although sessions cannot be proved, or cannot all be read.",
 )
 load_pending_option = click.option(
     "--load-pending",
@@ -165,6 +166,7 @@ def plan(  # noqa: PLR0913 # a command's options
             load_pending=load_pending,
             canary=not no_canary,
             unproved_sessions=UNPROVED_SESSIONS in accept,
+            incompatible_sessions=INCOMPATIBLE_SESSIONS in accept,
         )
         view = planning.plan(desk, release, acceptance)
     click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
@@ -213,7 +215,9 @@ def run(  # noqa: PLR0913 # a command's options
                     adopted.raise_unless_done()
 
         acceptance = Acceptance(
-            load_pending=load_pending, unproved_sessions=UNPROVED_SESSIONS in accept
+            load_pending=load_pending,
+            unproved_sessions=UNPROVED_SESSIONS in accept,
+            incompatible_sessions=INCOMPATIBLE_SESSIONS in accept,
         )
         act = partial(rollouts.run, desk, release, acceptance=acceptance, adopt_first=adopt_first)
         _act(desk, wait_s, act)

@@ -262,6 +262,10 @@ class SessionStoreSettings:
         key_prefix: prefix of the session keys, so that the canary is judged by the same ACL.
         session_key: the key of one session, `{id}` for the value of its cookie; empty means that
             it is not known, so no session is looked at in the store.
+        sample_max: how many stored sessions are read before a start to see whether the release can
+            read them; 500 find a class that one session in a hundred has, nearly always. 0: none.
+        incompatible: `refuse` or `warn`, when the release cannot read some of them.
+        given_classes: how the names of classes begin that the nodes bring along beside the release.
         memory_used_max: share of maxmemory (0 to 1) above which it warns; the last tenth is what
             a rollout's new sessions may need before somebody can add memory.
         latency_max_ms: a single command slower than this warns: a session read this slow is felt
@@ -276,6 +280,9 @@ class SessionStoreSettings:
     password_env: str = ""
     key_prefix: str = ""
     session_key: str = ""
+    sample_max: int = 500
+    incompatible: str = "refuse"
+    given_classes: tuple[str, ...] = ()
     memory_used_max: float = 0.9
     latency_max_ms: int = 500
     timeout_ms: int = 2_000

@@ -316,6 +316,21 @@ class SessionStoreShape(Shape):
         "`shop:redisson:tomcat_session:{id}` (Redisson), `{id}` (com.orangefunction)",
         "not known: no session is looked at in the store",
     )
+    sample_max: kinds.CountOrNone = same(
+        SessionStoreSettings,
+        "sample_max",
+        "how many stored sessions are read before a start, to see whether the release can read "
+        "them; 0 reads none",
+    )
+    incompatible: Literal["refuse", "warn"] = same(
+        SessionStoreSettings, "incompatible", "what to do when it cannot read some of them"
+    )
+    given_classes: list[kinds.Text] = same(
+        SessionStoreSettings,
+        "given_classes",
+        "how the names of classes begin that the machines bring along beside the release, like "
+        "`com.example.platform.`",
+    )
     memory_used_max: kinds.Share = same(
         SessionStoreSettings, "memory_used_max", "share of `maxmemory` above which it warns"
     )

@@ -67,12 +67,14 @@ class Acceptance:
         adopting: files that are not ours are about to be adopted, so they are no obstacle.
         canary: the session store's canary key, and canary sessions, may be written.
         unproved_sessions: the plan may go on where no backend of the other release serves.
+        incompatible_sessions: and where the release cannot read some of the stored sessions.
     """
 
     load_pending: bool = False
     adopting: bool = False
     canary: bool = True
     unproved_sessions: bool = False
+    incompatible_sessions: bool = False
 
 
 class BalancerChecks:

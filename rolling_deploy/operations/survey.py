@@ -15,6 +15,7 @@ from rolling_deploy.operations.balancer_checks import Acceptance, BalancerChecks
 from rolling_deploy.operations.losses import loss_checks
 from rolling_deploy.operations.machines import FleetMachines, now_ms
 from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.stored_sessions import check_stored_sessions
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.health import describe_source
 from rolling_deploy.remote.nginx import Look
@@ -119,6 +120,7 @@ def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
     lines += _ways_of_asking(site)
     lines += store
     lines.append(_sharing(site, machines, balancers, backends, acceptance))
+    lines += check_stored_sessions(site, release, is_accepted=acceptance.incompatible_sessions)
     lines += loss_checks(site)
     found = Survey(balancers, backends, tuple(store), tuple(lines), tuple(lossy))
     return replace(found, checks=(*found.checks, *_parking_checks(found)))

@@ -102,8 +102,13 @@ def remaining_ms(settings: SessionStoreSettings, opener: Opener | None, key: str
 
 
 @contextmanager
-def open_link(settings: SessionStoreSettings, opener: Opener | None) -> Iterator[RedisLink]:
+def open_link(
+    settings: SessionStoreSettings, opener: Opener | None, *, is_binary: bool = False
+) -> Iterator[RedisLink]:
     """Enter the store as the application does: user, password, database.
+
+    Args:
+        is_binary: answers come as bytes instead of text.
 
     Raises:
         LinkLost: it cannot be reached or does not let us in.
@@ -112,7 +117,8 @@ def open_link(settings: SessionStoreSettings, opener: Opener | None) -> Iterator
     password = os.environ.get(settings.password_env, "") if settings.password_env else ""
     place = _place_of(settings)
     user = settings.username or place.username
-    link = RedisLink(place, opener or open_directly, settings.timeout_ms)
+    timeout_ms = settings.timeout_ms
+    link = RedisLink(place, opener or open_directly, timeout_ms, is_binary=is_binary)
     try:
         link.connect()
         commands: list[tuple[str, ...]] = []
@@ -217,7 +223,6 @@ class _OpenedConnection(redis.connection.Connection):
             socket_connect_timeout=timeout_ms / 1000,
             retry=None,
             protocol=2,
-            decode_responses=True,
             encoding_errors="replace",
             redis_connect_func=self._begin,
             **options,
@@ -243,7 +248,9 @@ class _OpenedTlsConnection(redis.connection.SSLConnection, _OpenedConnection):
 class RedisLink:
     """The real link. Not for several threads, but `close` may come from another."""
 
-    def __init__(self, place: _Place, opener: Opener, timeout_ms: int) -> None:
+    def __init__(
+        self, place: _Place, opener: Opener, timeout_ms: int, *, is_binary: bool = False
+    ) -> None:
         """Prepare; nothing is connected yet."""
         kind = _OpenedConnection if place.tls is None else _OpenedTlsConnection
         # Any: redis-py types its client, but not the connection below it.
@@ -252,6 +259,7 @@ class RedisLink:
             timeout_ms=timeout_ms,
             host=place.host,
             port=place.port,
+            decode_responses=not is_binary,
             **(place.tls or {}),
         )
         self._timeout_ms = timeout_ms
@@ -266,9 +274,9 @@ class RedisLink:
         except redis.exceptions.RedisError as error:
             raise LinkLost(str(error)) from error
 
-    def ask(self, *commands: tuple[str, ...]) -> list[Said]:
+    def ask(self, *commands: tuple[str | bytes, ...]) -> list[Said]:
         """Send the commands in one round trip and give their answers in order."""
-        self.asking = commands[0][0]
+        self.asking = str(commands[0][0])
         begun = time.monotonic()
         try:
             self._connection.send_packed_command(self._connection.pack_commands(commands))

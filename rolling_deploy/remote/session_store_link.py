@@ -63,7 +63,7 @@ class Link(Protocol):
             LinkLost: it did not come about.
         """
 
-    def ask(self, *commands: tuple[str, ...]) -> list[Said]:
+    def ask(self, *commands: tuple[str | bytes, ...]) -> list[Said]:
         """Send the commands in one round trip and give their answers in order.
 
         Raises:

@@ -51,6 +51,12 @@ _ZIP_ERRORS = (
 _VERSIONS = "META-INF/versions/"
 
 
+PRIMITIVES = frozenset(
+    {"boolean", "byte", "char", "double", "float", "int", "long", "short", "void"}
+)
+"""A stream that holds `int.class` names it like a class."""
+
+
 @dataclass(slots=True)
 class _Budget:
     """How much may still be unpacked for this release."""
@@ -192,7 +198,7 @@ class Classes:
 
     def is_given(self, name: str) -> bool:
         """Answers whether Java, the container or the session manager brings this class along."""
-        return name.startswith(self._given)
+        return name in PRIMITIVES or name.startswith(self._given)
 
     def names(self) -> list[str]:
         """Answers the names of all classes; opens every jar."""
