@@ -69,6 +69,23 @@ def going_back() -> World:
     return world
 
 
+def proving_sessions() -> World:
+    """Two backends that prove, each, that sessions survive."""
+    world = make_world(2, 1)
+    open_rollout(world, policy=Policy(proves_sessions=True))
+    return world
+
+
+def logging_everybody_out() -> World:
+    """The release reads no session of the one before, and the policy brings that one back."""
+    world = make_world(2, 1)
+    for fake in world.backends.values():
+        fake.forgets_on = {"r2"}
+    policy = Policy(on_failure=OnFailure.BACK_NODE, ready_limit_ms=500, proves_sessions=True)
+    open_rollout(world, policy=policy)
+    return world
+
+
 def taking_over_what_was_left_out() -> World:
     """An earlier rollout left a broken backend out; this one takes it over."""
     world = make_world(3, 1, left_out=frozenset({"app2"}))
@@ -97,6 +114,8 @@ SHAPES = (
     Shape("halts answered by abort", small, aborts=True),
     Shape("waves of two", waves),
     Shape("a backend goes back", going_back, Ending.WENT_BACK),
+    Shape("proving sessions", proving_sessions),
+    Shape("logging everybody out", logging_everybody_out, Ending.WENT_BACK),
     Shape("taking over what was left out", taking_over_what_was_left_out),
     Shape("adopting", adopting),
     Shape("unadopting", unadopting),

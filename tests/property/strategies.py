@@ -30,6 +30,7 @@ def policies(draw: st.DrawFn) -> Policy:
         busy_limit_ms=draw(st.sampled_from([500, 10_000])),
         counts_losses=draw(st.booleans()),
         max_errors=draw(st.sampled_from([None, 0, 3])),
+        proves_sessions=draw(st.booleans()),
     )
 
 
@@ -54,6 +55,8 @@ def fleets(draw: st.DrawFn) -> World:
             fake.instead = {"r2": "r1"}
         if draw(st.integers(0, 6)) == 0:
             fake.cold_on = {"r2"}
+        if draw(st.integers(0, 8)) == 0:
+            fake.forgets_on = {"r2"}
         fake.is_version_checked = bool(fake.instead) or draw(st.integers(0, 3)) > 0
         fake.is_secured = draw(st.integers(0, 5)) > 0
         fake.start_ms = draw(st.sampled_from([0, 30, 1_000]))
