@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +53,46 @@ def shop_class(folder: Path) -> bytes:
     return (folder / "ShopServlet.class").read_bytes()
 
 
-def write_shop_war(path: Path, servlet: bytes, version: str) -> None:
-    """Write a WAR of the shop that says it is this version."""
+def write_shop_war(path: Path, release: str) -> None:
+    """Write a WAR of the shop that says it is this version, or another one if it is the wrong."""
+    servlet = shop_class(path.parent)
+    version = WHAT_IT_SAYS if release == WRONG_RELEASE else release
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as war:
         war.writestr("WEB-INF/classes/ShopServlet.class", servlet)
         war.writestr("WEB-INF/classes/version.txt", version)
         war.write(APP / "shop-web.xml", "WEB-INF/web.xml")
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What a fleet of Tomcats runs, and how its sessions are kept.
+
+    Attributes:
+        releases: packed when the fleet is brought up; the first one is deployed by hand.
+        write_war: writes the WAR of a release.
+        files: what lies in each Tomcat's `conf`; `@REDIS_PORT@` is filled in.
+        key_prefix: of its sessions' keys in Redis.
+        store: further lines of the inventory's `session_store`.
+        inventory: further sections of the inventory.
+    """
+
+    releases: tuple[str, ...]
+    write_war: Callable[[Path, str], None]
+    files: Mapping[str, str]
+    key_prefix: str
+    store: str = ""
+    inventory: str = ""
+
+
+def counting_shop() -> Application:
+    """Answers the shop that counts in its session, for the users of the demo's load."""
+    context = (APP / "context.xml").read_text().replace("@KEY_PREFIX@", KEY_PREFIX.rstrip(":"))
+    return Application(
+        (FIRST_RELEASE, NEXT_RELEASE, WRONG_RELEASE),
+        write_shop_war,
+        {"context.xml": context, "redisson.yaml": (APP / "redisson.yaml").read_text()},
+        KEY_PREFIX,
+    )
 
 
 # The files of the machine
@@ -119,8 +153,15 @@ class TomcatFleet:
     `nodes` and `release_of`.
     """
 
-    def __init__(self, directory: Path, servers: Servers, jars: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        servers: Servers,
+        jars: Sequence[Path],
+        application: Application | None = None,
+    ) -> None:
         self.directory = directory
+        self.application = application or counting_shop()
         self.servers = servers
         self.jars = jars
         self.ports = ReservedPorts()
@@ -128,6 +169,7 @@ class TomcatFleet:
         self.balancers = (Balancer("lb1", self.machine, self.ports.take(), self.ports.take()),)
         self.redis_port = self.ports.take()
         self.wars = directory / "wars"
+        self.packed: list[str] = []
         self.inventory_path = directory / "inventory.yaml"
         self.ssh = SshAccess(directory / "ssh", (self.machine,), servers.sshd)
         self.nodes: tuple[TomcatNode, ...] = ()
@@ -153,16 +195,23 @@ class TomcatFleet:
         """Answers the artifact of a release, as it lies beside the inventory."""
         return self.wars / f"shop-{release}.war"
 
+    def pack(self, *releases: str) -> None:
+        """Put the artifacts of these releases beside the inventory, unless they lie there."""
+        for release in releases:
+            if release not in self.packed:
+                self.application.write_war(self.war_of(release), release)
+                self.packed.append(release)
+
     def release_of(self, name: str) -> str:
         """Answers the release whose WAR lies in a Tomcat's `webapps`, by its digest."""
-        releases = (FIRST_RELEASE, NEXT_RELEASE, WRONG_RELEASE)
-        digests = {sha256_of(self.war_of(release)): release for release in releases}
+        digests = {sha256_of(self.war_of(release)): release for release in self.packed}
         return digests[sha256_of(self.node(name).war)]
 
     def sessions(self) -> int:
         """Answers how many sessions lie in Redis."""
+        keys = f"{self.application.key_prefix}*tomcat_session:*"
         with self.redis() as client:
-            return sum(1 for _ in client.scan_iter(match=f"{KEY_PREFIX}*tomcat_session:*"))
+            return sum(1 for _ in client.scan_iter(match=keys))
 
     def redis(self) -> Any:  # redis-py types its commands only in part
         """Answers a client of the session store; the caller closes it."""
@@ -271,10 +320,7 @@ class TomcatFleet:
     def _write_files(self) -> None:
         for folder in (self.machine.directory, self.wars, self.directory / "redis"):
             folder.mkdir(parents=True)
-        servlet = shop_class(self.directory)
-        for release in (FIRST_RELEASE, NEXT_RELEASE):
-            write_shop_war(self.war_of(release), servlet, release)
-        write_shop_war(self.war_of(WRONG_RELEASE), servlet, WHAT_IT_SAYS)
+        self.pack(*self.application.releases)
         # One is stopped over its shutdown port; the other has none, as hardened ones do.
         self.nodes = (self._make_node("tomcat1", True), self._make_node("tomcat2", False))
         self.ssh.write_files()
@@ -287,12 +333,11 @@ class TomcatFleet:
         (folder / "lib").mkdir()
         for jar in self.jars:
             (folder / "lib" / jar.name).symlink_to(jar)
-        context = (APP / "context.xml").read_text().replace("@KEY_PREFIX@", KEY_PREFIX.rstrip(":"))
-        (folder / "conf" / "context.xml").write_text(context)
-        settings = (APP / "redisson.yaml").read_text().replace("@REDIS_PORT@", str(self.redis_port))
-        (folder / "conf" / "redisson.yaml").write_text(settings)
+        for file, text in self.application.files.items():
+            filled = text.replace("@REDIS_PORT@", str(self.redis_port))
+            (folder / "conf" / file).write_text(filled)
         node = TomcatNode(name, tomcat)
-        shutil.copyfile(self.war_of(FIRST_RELEASE), node.war)
+        shutil.copyfile(self.war_of(self.application.releases[0]), node.war)
         return node
 
     def _write_nginx(self) -> None:
@@ -354,5 +399,5 @@ backends:
 {backends}session_store:
   url: redis://localhost:{self.redis_port}/0
   via: {MACHINE}
-  key_prefix: "{KEY_PREFIX}"
-"""
+  key_prefix: "{self.application.key_prefix}"
+{self.application.store}{self.application.inventory}"""

@@ -63,7 +63,7 @@ class Sessions:
             except NotSealable as error:
                 gap = f"; not checked: sessions from before ({error})"
         elif not self._kept:
-            gap = "; not checked: sessions from before (an earlier run made them and has ended)"
+            gap = "; not checked: sessions from before (none are at hand in this run)"
         here = self._node(step.backend, opened, step.goal)
         other = Goal.PREVIOUS if step.goal is Goal.RELEASE else Goal.RELEASE
         there = self._node(step.other, opened, other) if step.other else None

@@ -193,7 +193,7 @@ def _fine(judged: Judged, war: str) -> Check:
 
 def _classes(judged: Judged, *, lost: bool) -> str:
     found = [
-        (len(keys), judged.reasons[fate, name])
+        (len(keys), _reason(name, judged.reasons[fate, name]))
         for (fate, name), keys in judged.by_class.items()
         if (fate.loses_sessions if lost else fate is Fate.MAY_FAIL)
     ]
@@ -201,6 +201,10 @@ def _classes(judged: Judged, *, lost: bool) -> str:
     texts = [f"{reason} ({count} sessions)" for count, reason in found[:NAMED_MAX]]
     more = len(found) - NAMED_MAX
     return "; ".join([*texts, *([f"and {more} more classes"] if more > 0 else [])])
+
+
+def _reason(name: str, reason: str) -> str:
+    return reason if f"`{name}`" in reason else f"`{name}`: {reason}"
 
 
 def _share(count: int, total: int) -> str:

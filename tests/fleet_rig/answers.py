@@ -28,13 +28,15 @@ def said_by(address: tuple[str, int], sent: bytes) -> bytes:
         return b""
 
 
-def await_answer(address: tuple[str, int], sent: bytes, wanted: bytes) -> None:
+def await_answer(
+    address: tuple[str, int], sent: bytes, wanted: bytes, limit_s: float = LIMIT_S
+) -> None:
     """Return when a port's answer begins as wanted."""
-    until(lambda: said_by(address, sent).startswith(wanted), f"{address} answers")
+    until(lambda: said_by(address, sent).startswith(wanted), f"{address} answers", limit_s)
 
 
-def await_http(url: str, path: str) -> None:
+def await_http(url: str, path: str, limit_s: float = LIMIT_S) -> None:
     """Return when a GET of the path answers 200."""
     host, _, port = url.removeprefix("http://").partition(":")
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()
-    await_answer((host, int(port)), request, b"HTTP/1.1 200")
+    await_answer((host, int(port)), request, b"HTTP/1.1 200", limit_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +18,17 @@ from tests.fleet_rig.rig import FleetRig
 class Stand:
     """Where a module's fleet stands."""
 
-    def __init__(self, folder: Path, servers: Servers, figures: Figures) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        servers: Servers,
+        figures: Figures,
+        make: Callable[[Path, Servers], NamespacedFleet] = NamespacedFleet,
+    ) -> None:
         self.folder = folder
         self.servers = servers
         self.figures = figures
+        self.make = make
         self.count = 0
         self.rig: FleetRig | None = None
 
@@ -30,7 +37,7 @@ class Stand:
         if self.rig is None or not self.rig.is_well:
             self.stop()
             self.count += 1
-            fleet = NamespacedFleet(self.folder / f"fleet{self.count}", self.servers)
+            fleet = self.make(self.folder / f"fleet{self.count}", self.servers)
             self.rig = FleetRig(fleet.start(), self.figures)
             self.rig.begin()
         self.rig.is_well = False

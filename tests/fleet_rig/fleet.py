@@ -12,6 +12,7 @@
 
 `mgmt` carries SSH and the operator's check of Redis, `site` the users' requests: cutting a
 machine from one of them leaves the other alone. Every machine has its own disk, a small tmpfs.
+`tests/fleet_rig/tomcats.py` puts real Tomcats in place of the application.
 """
 
 from __future__ import annotations
@@ -72,11 +73,15 @@ class NamespacedFleet:
     Attributes:
         folder: inventory, keys and artifacts; the machines' own folders lie below it too, each
             seen by that machine only.
+        apps: the backends, in the order of the inventory.
+        environment: what the inventory names, as operators have it set.
         redis_master: the machine that has the floating addresses now.
     """
 
     folder: Path
     servers: Servers
+    apps: Mapping[str, fleet_texts.App] = field(default_factory=lambda: APPS)
+    environment: Mapping[str, str] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     network: Network = field(init=False)
     redis_master: str = "redis1"
@@ -99,7 +104,7 @@ class NamespacedFleet:
 
     def root(self, app: str) -> Path:
         """Answers the folder of `releases/` and `current`, as its machine calls it."""
-        return self.home(APPS[app].machine) / app
+        return self.home(self.apps[app].machine) / app
 
     def seen(self, machine: str, *below: str) -> Path:
         """Answers where something in a machine's own folder is found from here."""
@@ -113,12 +118,12 @@ class NamespacedFleet:
         """Answers the disk of a load balancer's configuration and state, or of an application."""
         if name in BALANCERS:
             return Disk(self.machines[name], self.home(name) / "etc")
-        return Disk(self.machines[APPS[name].machine], self.root(name))
+        return Disk(self.machines[self.apps[name].machine], self.root(name))
 
     def pid_of(self, app: str) -> int:
         """Answers an application's process, as this machine's root sees it."""
-        machine = self.machines[APPS[app].machine]
-        marker = f"--port\0{APPS[app].port}\0".encode()
+        machine = self.machines[self.apps[app].machine]
+        marker = f"--port\0{self.apps[app].port}\0".encode()
         for pid in machine.processes():
             with suppress(OSError):
                 if marker in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -127,7 +132,7 @@ class NamespacedFleet:
 
     def release_of(self, app: str) -> str:
         """Answers the release that `current` leads to, as its own file says."""
-        current = self.machines[APPS[app].machine].path(self.root(app) / "current")
+        current = self.machines[self.apps[app].machine].path(self.root(app) / "current")
         version = current.parent / current.readlink() / "VERSION"
         return version.read_text(encoding="utf-8").strip()
 
@@ -144,21 +149,31 @@ class NamespacedFleet:
             raise
         return self
 
-    def _write_shared(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def build(self, version: str) -> None:
+        """Make a good release, beside the inventory."""
+        build_release(self.folder / "artifacts", version)
+
+    def _write_artifacts(self) -> None:
         for version in (FIRST_RELEASE, NEXT_RELEASE):
-            build_release(self.folder / "artifacts", version)
+            self.build(version)
         for flaw in FLAWS:
             build_release(self.folder / "artifacts", f"{NEXT_RELEASE}-{flaw}", flaw)
         appctl = self.folder / "appctl"
         appctl.write_bytes(files("rolling_deploy.demo").joinpath("appctl.sh").read_bytes())
         appctl.chmod(0o755)
+
+    def _inventory(self) -> str:
+        return fleet_texts.inventory(self.folder)
+
+    def _write_shared(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_artifacts()
         ssh = self.folder / "ssh"
         ssh.mkdir(mode=0o700)
         (ssh / "authorized_keys").write_text(make_key(ssh / "id_ed25519") + "\n", encoding="utf-8")
         known = [f"{PLACES[h].mgmt} {make_key(ssh / f'host_key_{h}')}\n" for h in HOSTS]
         (ssh / "known_hosts").write_text("".join(known), encoding="utf-8")
-        self.inventory_path.write_text(fleet_texts.inventory(self.folder), encoding="utf-8")
+        self.inventory_path.write_text(self._inventory(), encoding="utf-8")
 
     def _make_machines(self) -> None:
         self.machines = {name: Machine(name) for name in ("switch", *PLACES)}
@@ -184,7 +199,7 @@ class NamespacedFleet:
         if name in BALANCERS:
             self._mount(machine, self.home(name) / "etc", SMALL_DISK_BYTES)
             self._furnish_balancer(name)
-        for app, place in APPS.items():
+        for app, place in self.apps.items():
             if place.machine == name:
                 self._mount(machine, self.root(app), SMALL_DISK_BYTES)
                 self._furnish_app(app)
@@ -202,11 +217,14 @@ class NamespacedFleet:
         for folder in ("etc/conf.d", "logs", "run", "temp", "sbin"):
             self.seen(name, folder).mkdir(parents=True)
         shutil.copy(self.servers.nginx.path, self.seen(name, "sbin", "nginx"))
-        for path, text in fleet_texts.nginx_files(name, self.home(name), self.servers).items():
+        for path, text in self._nginx_files(name).items():
             self.seen(name, path).write_text(text, encoding="utf-8")
 
+    def _nginx_files(self, name: str) -> Mapping[str, str]:
+        return fleet_texts.nginx_files(name, self.home(name), self.servers, self.apps)
+
     def _furnish_app(self, app: str) -> None:
-        machine = self.machines[APPS[app].machine]
+        machine = self.machines[self.apps[app].machine]
         root = machine.path(self.root(app))
         release = root / "releases" / FIRST_RELEASE
         release.mkdir(parents=True)
@@ -226,8 +244,7 @@ class NamespacedFleet:
         self.take_address("redis1")
         for name in HOSTS:
             self.start_sshd(name)
-        for app in APPS:
-            self.start_app(app)
+        self._start_apps()
         for name in BALANCERS:
             self.start_nginx(name)
         for url in self.urls:
@@ -258,12 +275,20 @@ class NamespacedFleet:
     def appctl(self, app: str, command: str) -> str:
         """Run `appctl` as its machine would."""
         argv = (str(self.folder / "appctl"), str(self.root(app)), command)
-        return self.machines[APPS[app].machine].run(*argv)
+        return self.machines[self.apps[app].machine].run(*argv)
+
+    def _start_apps(self) -> None:
+        for app in self.apps:
+            self.start_app(app)
 
     def start_app(self, app: str) -> None:
         """Start an application and wait until it answers; nothing when it runs."""
         self.appctl(app, "start")
-        place = APPS[app]
+        self.await_app(app)
+
+    def await_app(self, app: str) -> None:
+        """Return when an application answers a load balancer."""
+        place = self.apps[app]
         url = f"http://{PLACES[place.machine].site}:{place.port}"
         self.machines["lb1"].inside(partial(await_http, url, "/health"))
 
@@ -316,13 +341,17 @@ class NamespacedFleet:
         """Answers the digest of every file that is not ours to change, by machine and path."""
         kept: dict[str, str] = {}
         for name in BALANCERS:
-            for path in fleet_texts.nginx_files(name, self.home(name), self.servers):
+            for path in self._nginx_files(name):
                 if not path.endswith(f"{APPLICATION}.upstream.conf"):
                     kept[f"{name}:{path}"] = digest(self.seen(name, path))
-        for app, place in APPS.items():
-            env = self.machines[place.machine].path(self.root(app) / "instance.env")
-            kept[f"{app}:instance.env"] = digest(env)
+        for app, place in self.apps.items():
+            for file in self.settings_of(app):
+                kept[f"{app}:{file}"] = digest(self.machines[place.machine].path(file))
         return kept
+
+    def settings_of(self, app: str) -> Sequence[Path]:
+        """Answers an application's own settings, as its machine calls them."""
+        return (self.root(app) / "instance.env",)
 
     def persons_lines(self, balancer: str) -> list[str]:
         """Answers the managed file's upstream without what we write into it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,9 @@ def instance_env(app: str, python: str) -> str:
     )
 
 
-def nginx_files(name: str, home: Path, servers: Servers) -> dict[str, str]:
+def nginx_files(
+    name: str, home: Path, servers: Servers, apps: Mapping[str, App] = APPS
+) -> dict[str, str]:
     """Answers every file of a load balancer's nginx, by path below its own folder.
 
     The upstream is as somebody wrote it by hand: comments, a weight, a server that a person took
@@ -100,8 +102,8 @@ def nginx_files(name: str, home: Path, servers: Servers) -> dict[str, str]:
     )
     listen = f"{PLACES[name].site}:{SITE_PORT}"
     servers_by_hand = "".join(
-        f"    server {place.address}{' weight=2' if app == 'app1' else ''};  # {app}\n"
-        for app, place in APPS.items()
+        f"    server {place.address}{' weight=2' if app == next(iter(apps)) else ''};  # {app}\n"
+        for app, place in apps.items()
     )
     return {
         "etc/nginx.conf": (
@@ -121,7 +123,7 @@ def nginx_files(name: str, home: Path, servers: Servers) -> dict[str, str]:
             "        proxy_read_timeout 30s;\n    }\n}\n"
         ),
         f"etc/conf.d/{APPLICATION}.upstream.conf": (
-            f"# The {APPLICATION}'s application nodes. app1 has the larger machine.\n"
+            f"# The {APPLICATION}'s application nodes. {next(iter(apps))} has the larger machine.\n"
             f"upstream {APPLICATION} {{\n{servers_by_hand}}}\n"
         ),
         "etc/conf.d/blog.upstream.conf": (
@@ -145,20 +147,7 @@ def persons_lines(text: str) -> list[str]:
 
 
 def inventory(shared: Path) -> str:
-    """Answers the inventory as a person would write it; tests replace texts in it.
-
-    `other_masters` is not set: each nginx is alone on its machine.
-    """
-    hosts = "".join(
-        f"  {name}: {{address: {PLACES[name].mgmt}}}\n"
-        for name in (*BALANCERS, "web1", "web2", "web3")
-    )
-    balancers = "".join(
-        f"  - name: {name}\n    nginx:\n"
-        f"      file: {shared}/{name}/etc/conf.d/{APPLICATION}.upstream.conf\n"
-        f"      state_dir: {shared}/{name}/etc/state\n"
-        for name in BALANCERS
-    )
+    """Answers the inventory as a person would write it; tests replace texts in it."""
     backends = "".join(
         f"  - name: {app}\n    host: {place.machine}\n    address: {place.address}\n"
         f"    upgrade:\n      strategy: release\n      root: {shared}/{place.machine}/{app}\n"
@@ -167,16 +156,7 @@ def inventory(shared: Path) -> str:
         for app, place in APPS.items()
     )
     return f"""\
-application: {APPLICATION}
-
-ssh:
-  user: root
-  key: ssh/id_ed25519
-  known_hosts: ssh/known_hosts
-  host_keys: strict
-  keepalive_s: 1
-  connect_timeout_s: 2
-
+{about_machines(shared, ("web1", "web2", "web3"))}
 upgrade:
   strategy: release
   artifact: artifacts/app-{{release}}.tar.gz
@@ -190,20 +170,47 @@ health:
 warm_up:
   paths: [/cart]
 
-drain:
-  limit_s: 60
-
 rollout:
   wave_size: 2
   serving_min: 1
   on_failure: halt
 
-lock:
-  expiry_s: 6
-
 session_store:
   url: redis://{FLOATING["mgmt"]}:6379/0
   key_prefix: "{APPLICATION}:session:"
+
+backends:
+{backends}"""
+
+
+def about_machines(shared: Path, webs: Sequence[str]) -> str:
+    """Answers what an inventory says whatever runs on the backends' machines, and of the lock.
+
+    `other_masters` is not set: each nginx is alone on its machine.
+    """
+    hosts = "".join(f"  {name}: {{address: {PLACES[name].mgmt}}}\n" for name in (*BALANCERS, *webs))
+    balancers = "".join(
+        f"  - name: {name}\n    nginx:\n"
+        f"      file: {shared}/{name}/etc/conf.d/{APPLICATION}.upstream.conf\n"
+        f"      state_dir: {shared}/{name}/etc/state\n"
+        for name in BALANCERS
+    )
+    return f"""\
+application: {APPLICATION}
+
+ssh:
+  user: root
+  key: ssh/id_ed25519
+  known_hosts: ssh/known_hosts
+  host_keys: strict
+  keepalive_s: 1
+  connect_timeout_s: 2
+
+drain:
+  limit_s: 60
+
+lock:
+  expiry_s: 6
 
 hosts:
 {hosts}
@@ -211,6 +218,4 @@ load_balancers:
 {balancers}
 upstreams:
   - name: {APPLICATION}
-
-backends:
-{backends}"""
+"""

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rolling_deploy.demo.artifacts import build_release
 from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE
 from rolling_deploy.demo.load import LoadShape
 from rolling_deploy.demo.tally import Summary
 from tests.fleet_rig.answers import until
 from tests.fleet_rig.figures import Figures
 from tests.fleet_rig.fleet import NamespacedFleet, tree
-from tests.fleet_rig.fleet_texts import APPS, BALANCERS, persons_lines
+from tests.fleet_rig.fleet_texts import BALANCERS, persons_lines
 from tests.fleet_rig.load import USERS, UsersOn
 from tests.rig_tools import ACTING, ROOT, Command, Ended, assert_nobody_noticed, fact
 
@@ -63,7 +62,7 @@ class FleetRig:
         module = DOOMED if doom else PLAIN
         argv = self.fleet.machines[on].entering(sys.executable, "-m", module, *words, *more)
         ours = {n: v for n, v in os.environ.items() if not n.startswith(("GITHUB_", "GITLAB_"))}
-        ours |= {"PYTHONPATH": str(ROOT), "DOOM": doom, **environment}
+        ours |= {"PYTHONPATH": str(ROOT), "DOOM": doom, **self.fleet.environment, **environment}
         command = Command(argv, ours)
         self._commands.append(command)
         return command
@@ -114,7 +113,7 @@ class FleetRig:
 
     def release(self) -> str:
         """Answers the release of the first application."""
-        return self.fleet.release_of("app1")
+        return self.fleet.release_of(next(iter(self.fleet.apps)))
 
     def next_release(self) -> str:
         """Answers a good release that the fleet does not run now."""
@@ -124,10 +123,10 @@ class FleetRig:
         """Answers everything that an operator could change, as it is now."""
         fleet = self.fleet
         places = [fleet.seen(name, "etc") for name in BALANCERS]
-        places += [fleet.machines[a.machine].path(fleet.root(app)) for app, a in APPS.items()]
+        places += [fleet.machines[a.machine].path(fleet.root(app)) for app, a in fleet.apps.items()]
         return Snapshot(
             dict(tree(places, lambda path: path.name in {"heartbeat", "step"})),
-            {app: fleet.pid_of(app) for app in APPS},
+            {app: fleet.pid_of(app) for app in fleet.apps},
             {name: tuple(fleet.machines[name].processes("nginx")) for name in BALANCERS},
         )
 
@@ -153,9 +152,10 @@ class FleetRig:
         seen = self.status()
         assert seen["problems"] == [], seen["problems"]
         assert seen["rollout"] is None, seen["rollout"]
-        assert {b["name"]: b["version"] for b in seen["backends"]} == dict.fromkeys(APPS, release)
+        expected = dict.fromkeys(self.fleet.apps, release)
+        assert {b["name"]: b["version"] for b in seen["backends"]} == expected
         assert {b["rotation"] for b in seen["backends"]} == {"in"}
-        assert {app: self.fleet.release_of(app) for app in APPS} == dict.fromkeys(APPS, release)
+        assert {app: self.fleet.release_of(app) for app in self.fleet.apps} == expected
         self.is_in_order()
         self.is_well = True
 
@@ -163,7 +163,7 @@ class FleetRig:
         """Answers a good release that no machine has ever had."""
         self.built += 1
         version = f"2.{self.built}"
-        build_release(self.fleet.folder / "artifacts", version)
+        self.fleet.build(version)
         return version
 
     @contextmanager

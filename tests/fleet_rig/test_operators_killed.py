@@ -7,41 +7,20 @@ at every entry and around every command of a whole rollout.
 from __future__ import annotations
 
 import itertools
-import signal
 
 import pytest
 
 from tests.fleet_rig.fixtures import LONG, is_long, rig, stand
 from tests.fleet_rig.load import HangingUpload
 from tests.fleet_rig.rig import FleetRig
+from tests.fleet_rig.scenarios import ENTRIES, KILLED, kill_and_resume
 
 __all__ = ["rig", "stand"]
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(600)]
 
-KILLED = 128 + signal.SIGKILL
-ENTRIES = (
-    *("opened", "intended-stage", "ended", "claimed", "intended-apply", "intended-activate"),
-    *("intended-warmup", "intended-continuity", "proved", "released", "closed"),
-)
-"""Every kind of entry that a rollout without a halt writes; `waiting` has a test of its own."""
 AROUND = ("sent nginx_apply", "answered nginx_apply", "answered activate_release")
 MOMENTS = ("written", "told", "sent", "answered")
-
-
-def kill_and_resume(rig: FleetRig, scenario: str, moment: str) -> bool:
-    """Kill a rollout there and finish it from the other host; answers whether it came to it."""
-    after = rig.next_release()
-    with rig.users(scenario):
-        ended = rig.do("run", "--release", after, "--yes", doom=f"kill {moment}")
-        if ended.exit_code == 0:
-            rig.expect_well(after)
-            return False
-        assert ended.exit_code == KILLED, ended
-        rig.figures.add(scenario, "kills")
-        rig.finish(after)
-    rig.expect_well(after)
-    return True
 
 
 @pytest.mark.parametrize("kind", ENTRIES)

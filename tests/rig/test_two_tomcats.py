@@ -12,19 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
-from rolling_deploy.demo.fleet import DemoFleet
 from rolling_deploy.demo.load import LoadShape
-from rolling_deploy.demo.servers import Servers, embedded_nginx
+from rolling_deploy.demo.servers import embedded_nginx
 from rolling_deploy.demo.tally import Summary
-from rolling_deploy.errors import PreflightRefused
-from tests.rig_tools import Ended, Rig, fact, outcomes, rotation_of, versions_of, wait_until
-from tests.session_manager import NotHere, session_manager_jars, sha256_of
-from tests.strategies_fixture import why_no_tomcat
+from tests.rig_tools import Ended, fact, outcomes, rotation_of, versions_of, wait_until
+from tests.session_manager import sha256_of
 from tests.tomcat_fleet import (
     MACHINE,
     UPSTREAM,
@@ -32,6 +29,7 @@ from tests.tomcat_fleet import (
     WRONG_RELEASE,
     TomcatFleet,
 )
+from tests.tomcat_rig import TomcatRig, servers_and_jars
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
@@ -45,18 +43,6 @@ REACHED = 200
 """So many requests to a fleet that stays as it is, so that both Tomcats have had many."""
 
 Before = dict[str, Any]
-
-
-class TomcatRig(Rig):
-    """A rig on two Tomcats. Of a fleet it uses nothing that this one has not, but the release."""
-
-    def __init__(self, fleet: TomcatFleet) -> None:
-        super().__init__(cast("DemoFleet", fleet), fleet.directory / "states")
-        self.tomcats = fleet
-
-    def release_on(self, backend: str) -> str:
-        """Answers the release whose WAR lies in a Tomcat's `webapps`."""
-        return self.tomcats.release_of(backend)
 
 
 class Site:
@@ -87,18 +73,6 @@ class Site:
         digest = sha256_of(self.fleet.war_of(release))
         assert [sha256_of(node.war) for node in self.fleet.nodes] == [digest, digest]
         self.rig.expect_well(release)
-
-
-def servers_and_jars() -> tuple[Servers, list[Path]]:
-    """Answers what a fleet is made of; skips the test, saying why, where it cannot be had."""
-    if lacking := why_no_tomcat():
-        pytest.skip(lacking)
-    try:
-        return Servers.find(), session_manager_jars()
-    except PreflightRefused as refused:
-        pytest.skip(f"{refused.what}; {refused.next_step}")
-    except NotHere as lacks:
-        pytest.skip(f"no session manager for Tomcat: {lacks}")
 
 
 class Stand:
