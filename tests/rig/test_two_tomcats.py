@@ -238,6 +238,7 @@ def test_a_release_that_runs_already_touches_nothing(site: Site) -> None:
     site.must_run(now)
 
 
+@pytest.mark.every
 def test_a_war_that_serves_another_version_halts_before_the_other_tomcat(site: Site) -> None:
     before, old = site.all_there_is(), site.rig.release()
     soon = site.rig.inventory("soon", ("ready_limit_s: 120", "ready_limit_s: 30"))
