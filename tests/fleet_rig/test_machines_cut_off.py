@@ -48,6 +48,7 @@ def test_cut_from_a_load_balancer_while_taking_out_nothing_is_touched_behind_it(
     rig.expect_well(after)
 
 
+@LONG
 def test_cut_from_a_load_balancer_before_putting_back_the_other_gets_its_nodes_back(
     rig: FleetRig,
 ) -> None:

@@ -194,6 +194,7 @@ def test_an_nginx_whose_program_is_gone_is_reloaded_by_the_running_one_or_left(
     rig.expect_well(after)
 
 
+@LONG
 def test_a_reload_command_that_says_yes_and_does_nothing_is_found_out(rig: FleetRig) -> None:
     before, after = rig.release(), rig.next_release()
     state = f"      state_dir: {rig.fleet.home('lb2')}/etc/state\n"
@@ -213,6 +214,7 @@ def test_a_reload_command_that_says_yes_and_does_nothing_is_found_out(rig: Fleet
 # Nodes and workers
 
 
+@LONG
 def test_a_node_that_never_becomes_healthy_stays_out_and_abort_goes_back(rig: FleetRig) -> None:
     before, bad = rig.release(), f"{NEXT_RELEASE}-never-healthy"
     rig.changed(("on_failure: halt", "on_failure: halt\n  ready_limit_s: 4"))
@@ -282,6 +284,7 @@ def test_of_two_operators_at_the_same_time_one_deploys_and_the_other_is_told(
     rig.expect_well(after)
 
 
+@LONG
 def test_a_second_operator_is_told_who_holds_it_on_which_host(rig: FleetRig) -> None:
     after, client = rig.next_release(), rig.fleet.machines["client"]
     with rig.users("a second operator"), HangingUpload(client, rig.fleet.urls[1]) as upload:

@@ -51,7 +51,9 @@ STOP_LIMIT_S = 20.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-@pytest.mark.parametrize("moment", ["draining", "activating"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("draining", marks=pytest.mark.every), "activating"]
+)
 def test_an_interrupted_rollout_says_what_is_in_doubt_and_is_resumable_at_once(
     rig: Rig, number: signal.Signals, moment: str
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_release_that_does_not_become_good_halts_and_abort_goes_back(rig: Rig,
     rig.expect_well(before)
 
 
+@pytest.mark.every
 def test_a_halt_is_answered_by_resume_which_tries_once_more(rig: Rig) -> None:
     before = rig.release()
     inventory = rig.inventory("soon", SOON)

@@ -76,7 +76,7 @@ def states(tmp_path: Path) -> Path:
     return tmp_path / "states"
 
 
-@pytest.mark.parametrize("kind", ["real", "embedded"])
+@pytest.mark.parametrize("kind", [pytest.param("real", marks=pytest.mark.every), "embedded"])
 def test_a_short_rollout_is_noticed_by_nobody(kind: str, tmp_path: Path, states: Path) -> None:
     shape = LoadShape(fast=8, slow=3, uploads=2, think_ms=150, upload_s=4.0)
     with DemoFleet(tmp_path / "fleet", servers_or_skip(kind), THREE_AND_TWO) as fleet:
