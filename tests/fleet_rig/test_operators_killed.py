@@ -30,6 +30,7 @@ def test_a_rollout_killed_at_a_kind_of_entry_is_finished_elsewhere(
     assert kill_and_resume(rig, "killed at a kind of entry", f"written {kind}")
 
 
+@LONG
 @pytest.mark.parametrize("moment", AROUND)
 def test_a_rollout_killed_around_a_command_is_finished_elsewhere(
     rig: FleetRig, moment: str

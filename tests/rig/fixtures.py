@@ -12,7 +12,7 @@ from rolling_deploy.demo.servers import Servers
 from rolling_deploy.errors import PreflightRefused
 from tests.rig_tools import Rig, wait_until
 
-LOCK_S = 8
+LOCK_S = 12
 """When a silent holder is taken for dead: short to wait for, and still longer than a command of a
 second operator takes to start on a machine that has much else to do."""
 

@@ -61,6 +61,7 @@ def test_an_adopted_file_is_given_back_byte_for_byte(rig: Rig) -> None:
     rig.expect_well(now)
 
 
+@pytest.mark.every
 def test_a_server_parked_before_adoption_stays_parked_and_is_reported(rig: Rig) -> None:
     before, after = rig.release(), rig.next_release()
     rig.do("unadopt", "--yes").must_be(0)

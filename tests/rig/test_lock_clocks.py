@@ -153,6 +153,7 @@ def test_a_second_operator_whose_clock_is_minutes_off_waits_its_whole_limit_and_
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_wrong_clock_takes_no_living_one_for_dead(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:
@@ -203,6 +204,7 @@ def set_the_hearts(rig: Rig, age_s: int) -> None:
             os.utime(folder / "heartbeat", (at, at))
 
 
+@pytest.mark.every
 def test_load_balancers_whose_clocks_are_set_back_keep_a_living_holder(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:
@@ -226,6 +228,7 @@ def test_load_balancers_whose_clocks_are_set_back_keep_a_living_holder(rig: Rig)
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_dead_one_is_resumed_although_the_clocks_were_set_back_by_an_hour(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:

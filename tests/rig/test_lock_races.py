@@ -77,6 +77,7 @@ def test_of_twenty_operators_at_once_exactly_one_acts(rig: Rig) -> None:
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_of_many_who_resume_a_dead_rollout_at_once_exactly_one_goes_on(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), Watch(rig) as watch:
@@ -147,6 +148,7 @@ def test_without_the_lock_the_fence_alone_keeps_two_from_acting(rig: Rig, moment
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_without_the_lock_five_who_begin_at_once_are_still_one(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), Watch(rig) as watch, without_a_lock(rig):

@@ -51,6 +51,7 @@ def watchers(rig: Rig) -> list[str]:
     return found
 
 
+@pytest.mark.every
 def test_the_same_release_is_waited_for_and_then_there_is_nothing_to_do(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:
@@ -76,6 +77,7 @@ def test_the_same_release_is_waited_for_and_then_there_is_nothing_to_do(rig: Rig
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_another_release_is_deployed_when_the_first_is_done(rig: Rig) -> None:
     after = rig.next_release()
     then = other_than(after)
@@ -108,6 +110,7 @@ def test_a_dead_holder_is_waited_for_until_the_lock_expires_and_then_resumed(rig
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_rollout_that_halts_meanwhile_is_halted_for_who_waited_too(rig: Rig) -> None:
     inventory = rig.inventory("soon", SOON)
     before, broken = rig.release(), f"{NEXT_RELEASE}-broken"
@@ -146,6 +149,7 @@ def test_a_signal_ends_the_wait_and_leaves_nothing_behind(rig: Rig) -> None:
 WAITING = (("run", "--release", "9.9"), ("resume",), ("abort",), ("adopt",), ("unadopt",))
 
 
+@pytest.mark.every
 def test_who_has_waited_long_enough_is_refused_as_without_waiting(rig: Rig) -> None:
     after = rig.next_release()
     # nginx gives an upload that stands still 60 s; so much is done meanwhile.

@@ -173,6 +173,7 @@ def test_the_totals_of_clients_that_finish_equal_ours(rig: Rig) -> None:
     assert sum(agents) - len(agents) == probed(ended)["requests"]  # one each before the start
 
 
+@pytest.mark.every
 def test_rotation_and_the_operators_death_lose_no_request(rig: Rig) -> None:
     command = rig.start("run", "--release", "2.0", "--yes")
     with clients_during(rig, command) as clients:
@@ -237,6 +238,7 @@ def test_a_log_that_cannot_be_read_is_said_and_never_counted_as_none(rig: Rig) -
         assert any("there is no /nowhere/access.log" in gap for gap in gaps)
 
 
+@pytest.mark.every
 def test_the_users_of_a_rollout_are_the_ones_of_the_usual_load_too(rig: Rig) -> None:
     command = rig.start("run", "--release", "2.0", "--yes")
     command.wait_for(fact("counted"), "where the logs ended")

@@ -66,6 +66,7 @@ def test_a_release_that_logs_everybody_out_stops_at_its_first_backend(rig: Rig) 
     rig.expect_well(before)
 
 
+@pytest.mark.every
 def test_with_a_policy_to_go_back_it_ends_as_gone_back(rig: Rig) -> None:
     before = rig.release()
     inventory = with_canary(rig, ("on_failure: halt", "on_failure: back-node"))

@@ -256,6 +256,7 @@ def test_a_class_changed_without_a_serial_version_halts_at_the_first_tomcat(site
     assert "java.io.InvalidClassException: com.example.shop.Cart" in said
 
 
+@pytest.mark.every
 def test_sessions_that_live_less_long_halt_at_the_first_tomcat(site: Site) -> None:
     halted = halts(site, SHORTER)
     said = r"a session made on tomcat1 \(2\.0-short\) lives 1[12]\d s, should live about 18\d\d s "

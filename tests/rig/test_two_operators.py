@@ -46,6 +46,7 @@ def test_a_second_operator_is_told_who_holds_the_rollout(rig: Rig) -> None:
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_another_release_is_refused_while_one_is_unfinished(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users():
@@ -133,6 +134,7 @@ def test_a_lock_is_not_taken_from_a_living_holder_of_the_same_machine(rig: Rig) 
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_whoever_was_taken_over_can_deploy_again_from_the_same_disk(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users():

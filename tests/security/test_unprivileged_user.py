@@ -57,6 +57,7 @@ def expect_refused(scene: Scene, missing: str, *words: str) -> str:
     return ended.message.where
 
 
+@pytest.mark.every
 def test_a_missing_line_is_named_before_anything_is_touched(scene: Scene) -> None:
     for_balancers = scene.entries[: len(documented(0))]
     for missing in for_balancers:
