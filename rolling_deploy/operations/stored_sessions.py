@@ -24,6 +24,7 @@ from rolling_deploy.serialization import Verdict as Judgement
 from rolling_deploy.settings import SessionStoreSettings, TomcatSettings
 
 SUBJECT = "stored sessions"
+JUDGED = {Form.JAVA, Form.PLACEHOLDER}
 NAMED_MAX = 5
 """Classes that are named; a release that breaks more than these breaks all."""
 
@@ -95,6 +96,8 @@ def check_stored_sessions(site: Site, release: str, *, is_accepted: bool) -> tup
         sampled = sample_sessions(store, connection.open_stream if connection else None)
     except (LinkLost, ValueError) as error:
         return (_line("sample", Verdict.NOT_CHECKED, str(error)),)
+    if sampled.gap and not sampled.sessions:
+        return (_line("sample", Verdict.NOT_CHECKED, sampled.gap),)
     lines = [_sample_line(sampled), *_poisoned(sampled)]
     for war in sorted(wars):
         try:
@@ -180,6 +183,11 @@ def _fine(judged: Judged, war: str) -> Check:
         detail = f"nothing {shares} is a Java object stream ({forms}): whether the release reads "
         return _line("compatibility", Verdict.NOT_CHECKED, f"{detail}them is not known")
     classes = sum(1 for fate, _ in judged.by_class if fate is not Fate.GIVEN)
+    if judged.forms.keys() - JUDGED:
+        detail = (
+            f"not all values {shares} are Java object streams ({forms}): whether `{war}` reads "
+        )
+        return _line("compatibility", Verdict.NOT_CHECKED, f"{detail}the others is not known")
     detail = f"all {shares} can be read by `{war}`, by their {classes} classes of its own"
     dropped = [n for fate, n in judged.by_class if fate is Fate.LOSES]
     if dropped:

@@ -114,7 +114,9 @@ def open_link(
         LinkLost: it cannot be reached or does not let us in.
         ValueError: the settings cannot be right.
     """
-    password = os.environ.get(settings.password_env, "") if settings.password_env else ""
+    password = os.environ.get(settings.password_env) if settings.password_env else ""
+    if password is None:
+        raise LinkLost(f"environment variable {settings.password_env} is not set")
     place = _place_of(settings)
     user = settings.username or place.username
     timeout_ms = settings.timeout_ms

@@ -153,6 +153,24 @@ def test_without_a_session_or_with_others_only_nothing_is_claimed(
     assert "JSON: 1" in line.detail
 
 
+def test_values_of_which_nothing_is_known_are_not_called_readable(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    store(server, {"a": CIRCLE, "b": b'{"user": "ann"}'})
+    line = checked(server, tmp_path)["compatibility"]
+    assert line.verdict is Verdict.NOT_CHECKED
+    assert "not all values of 2 sampled sessions are Java object streams" in line.detail
+
+
+def test_a_store_that_lets_nobody_in_is_not_called_empty(tmp_path: Path) -> None:
+    with redis_server("--save", "", "--requirepass", "secret") as server:
+        lines = checked(server, tmp_path)
+        unset = checked(server, tmp_path, f"{KEY}\n  password_env: NOT_SET_ANYWHERE")
+    assert list(lines) == list(unset) == ["sample"]
+    assert lines["sample"].verdict is Verdict.NOT_CHECKED
+    assert "environment variable NOT_SET_ANYWHERE is not set" in unset["sample"].detail
+
+
 def test_a_store_that_does_not_answer_is_not_checked_and_does_not_hold_us(tmp_path: Path) -> None:
     with redis_server("--save", "") as server:
         server.freeze()
