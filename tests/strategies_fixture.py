@@ -41,6 +41,7 @@ from rolling_deploy.settings import (
     WarmUpSettings,
 )
 from tests.local_connection import LocalConnection
+from tests.programs import write_program
 from tests.redis_server import free_port
 
 HERE = Path(__file__).parent
@@ -331,8 +332,7 @@ def make_app(folder: Path, archives: Path) -> AppBackend:
     (first / "VERSION").write_text("1")
     (folder / "current").symlink_to("releases/by-hand")
     control = folder / "control"
-    control.write_text(CONTROL)
-    control.chmod(0o755)
+    write_program(control, CONTROL)
     settings = ReleaseSettings(
         artifact=f"{archives}/app-{{release}}.tar.gz",
         root=str(folder),

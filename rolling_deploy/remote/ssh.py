@@ -35,7 +35,9 @@ RELAYS_MAX = 4
 REFUSALS_MAX = 10
 REFUSAL_PAUSE_S = 0.05
 
-DYING_S = 0.2
+DYING_S = 1.0
+"""How long a link whose write failed is given to be seen as dead by its own thread, which a busy
+machine may wake late. A live one costs this only where it has failed already."""
 
 PARALLEL_DEFAULT = 12
 """Connections opened at once: 8 to 16 were best for 100 machines, more only cost CPU."""
@@ -154,11 +156,11 @@ class SshConnection:
             try:
                 channel = open_forwarded(transport, host, port, left_ms(deadline))
             except FAILURES as error:
-                if attempt == 1 and not transport.is_active():
-                    continue
-                if transport.is_active():
+                if not _ends(transport, deadline):
                     detail = f"{host}:{port}: no answer in time"
                     raise ForwardingRefused(detail, is_prohibited=False) from error
+                if attempt == 1:
+                    continue
                 raise CannotReach(f"the connection was lost: {error}") from error
             self._count()
             return bridge(channel, passes_half_close=True, at_end=lambda: None)
@@ -208,7 +210,8 @@ class SshConnection:
                 self._closing.wait(min(REFUSAL_PAUSE_S, left_ms(deadline) / 1000))
             except FAILURES as error:
                 attempts -= 1
-                if not attempts or transport.is_active():
+                # A write to a dead link fails here before the thread that reads it has noticed.
+                if not attempts or not _ends(transport, deadline):
                     raise CannotReach(f"no session could be opened: {error}") from error
             else:
                 self._count()
@@ -257,9 +260,9 @@ class SshConnection:
         return f"the connection was lost: {reason}" if reason else "the connection was lost"
 
 
-def _ends(transport: paramiko.Transport) -> bool:
-    """Answers whether the transport is dead or about to be."""
-    transport.join(DYING_S)
+def _ends(transport: paramiko.Transport, deadline: float | None = None) -> bool:
+    """Answers whether the transport is dead, or is before `DYING_S` and the deadline are over."""
+    transport.join(DYING_S if deadline is None else min(DYING_S, left_ms(deadline) / 1000))
     return not transport.is_alive()
 
 

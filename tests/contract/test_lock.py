@@ -27,6 +27,7 @@ from rolling_deploy.remote.script import run_script
 from rolling_deploy.rollout.observed import Fence
 from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
+from tests.programs import write_program
 from tests.sshd import wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -213,8 +214,7 @@ class _Vanishing(LocalConnection):
         bin_dir.mkdir()
         program = bin_dir / "stat"
         lost = " ".join(f"'{place}/{n}'" for n in ("holder", "held_by", "heartbeat", "step"))
-        program.write_text(f'#!/bin/sh\nrm -f {lost}\nexec /usr/bin/stat "$@"\n')
-        program.chmod(0o755)
+        write_program(program, f'#!/bin/sh\nrm -f {lost}\nexec /usr/bin/stat "$@"\n')
         super().__init__(environment={"PATH": f"{bin_dir}:{os.environ['PATH']}"})
 
 
@@ -267,8 +267,7 @@ def test_giving_it_up_takes_nothing_from_who_takes_it_for_longer_than_is_waited(
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     program = bin_dir / "sync"
-    program.write_text(f"#!/bin/sh\n: > '{tmp_path}/syncs'\nsleep 3\n")
-    program.chmod(0o755)
+    write_program(program, f"#!/bin/sh\n: > '{tmp_path}/syncs'\nsleep 3\n")
     slow = LocalConnection(environment={"PATH": f"{bin_dir}:{os.environ['PATH']}"})
     taker = threading.Thread(target=take, args=(Place(slow, place.state_dir), BOB))
     taker.start()

@@ -23,6 +23,7 @@ from tests.nginx_machine import (
     until,
     wheel_nginx,
 )
+from tests.programs import write_program
 
 CHANGING = ("cat", "chmod", "cp", "mv", "sync", "timeout")
 """What a publication runs that changes something; `timeout` runs nginx's test and the reload."""
@@ -46,11 +47,11 @@ class Assassin:
             stand_in = folder / name
             # Two of them may run at the same time, and each number is to be counted once.
             counted = f"flock 7; printf x >&7; /usr/bin/env -i {wc} -c < {self.calls}"
-            stand_in.write_text(
+            write_program(
+                stand_in,
                 f"#!/bin/sh\nsize=$( ({counted}) 7>>{self.calls})\n"
-                f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n'
+                f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n',
             )
-            stand_in.chmod(0o755)
 
     def connection(self, at: int) -> LocalConnection:
         """Answers a connection whose commands die at call `at` (0: never)."""

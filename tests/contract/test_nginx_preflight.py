@@ -23,6 +23,7 @@ from tests.nginx_machine import (  # noqa: F401 # `machine` is a fixture
     pause,
     until,
 )
+from tests.programs import write_program
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -322,11 +323,11 @@ def test_what_an_ordinary_user_may_not_is_told_beforehand(machine: NginxMachine)
 
 def test_what_sudo_refuses_is_told_beforehand(machine: NginxMachine, tmp_path: Path) -> None:
     stand_in = tmp_path / "sudo"
-    stand_in.write_text(
+    write_program(
+        stand_in,
         '#!/bin/sh\n[ "$1" = -n ] || exit 9\nif [ "$2" = -l ]; then\n'
-        '    case "$*" in *"-s reload"*) exit 1 ;; *) exit 0 ;; esac\nfi\nshift 2\nexec "$@"\n'
+        '    case "$*" in *"-s reload"*) exit 1 ;; *) exit 0 ;; esac\nfi\nshift 2\nexec "$@"\n',
     )
-    stand_in.chmod(0o755)
     connection = LocalConnection(
         sudo=True, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     )
@@ -351,11 +352,11 @@ def test_a_password_that_sudo_would_ask_for_is_told_beforehand(
     folder.mkdir()
     (folder / "listing").write_text(listing)
     stand_in = folder / "sudo"
-    stand_in.write_text(
+    write_program(
+        stand_in,
         f'#!/bin/sh\nif [ "$2" = -ll ]; then cat {folder}/listing\n'
-        'elif [ "$2" = -l ]; then shift 3; echo "/usr/bin/$*"\nelse exit 1; fi\n'
+        'elif [ "$2" = -l ]; then shift 3; echo "/usr/bin/$*"\nelse exit 1; fi\n',
     )
-    stand_in.chmod(0o755)
     path = f"{folder}:{os.environ['PATH']}"
     connection = LocalConnection(sudo=True, user=65_534, environment={"PATH": path})
     facts = facts_of(machine, connection)

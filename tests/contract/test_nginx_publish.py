@@ -25,6 +25,7 @@ from tests.nginx_machine import (  # noqa: F401 # `machine` is a fixture
     token,
     until,
 )
+from tests.programs import write_program
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -431,11 +432,11 @@ def test_nginx_does_not_inherit_the_lock(machine: NginxMachine) -> None:
     machine.state_dir.mkdir()
     pids = machine.root / "left-behind"
     command = machine.root / "reload.sh"
-    command.write_text(
+    write_program(
+        command,
         f"#!/bin/sh\nsleep 30 & echo $! > {pids}\n"
-        f"exec {machine.binary} -p {machine.root}/ -c {machine.config} -s reload\n"
+        f"exec {machine.binary} -p {machine.root}/ -c {machine.config} -s reload\n",
     )
-    command.chmod(0o755)
     result = machine.publish("g1", nginx=machine.nginx(reload=(str(command),)))
     left = int(pids.read_text())
     try:
@@ -468,10 +469,10 @@ def test_a_configured_test_command_decides_and_gives_its_words(machine: NginxMac
 def test_only_fixed_commands_go_through_sudo(machine: NginxMachine, tmp_path: Path) -> None:
     said = tmp_path / "sudo.log"
     stand_in = tmp_path / "sudo"
-    stand_in.write_text(
-        f'#!/bin/sh\necho "$*" >> {said}\n[ "$1 $2" = "-n --" ] || exit 9\nshift 2\nexec "$@"\n'
+    write_program(
+        stand_in,
+        f'#!/bin/sh\necho "$*" >> {said}\n[ "$1 $2" = "-n --" ] || exit 9\nshift 2\nexec "$@"\n',
     )
-    stand_in.chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     connection = LocalConnection(sudo=True, environment={"PATH": path})
     result = machine.publish("g1", nginx=machine.nginx(connection))
@@ -492,13 +493,13 @@ def sudo_that_preflight_asked(machine: NginxMachine) -> LocalConnection:
     folder = machine.root / "bin"
     folder.mkdir()
     asked = folder / "asked"
-    (folder / "sudo").write_text(
+    write_program(
+        folder / "sudo",
         f'#!/bin/sh\nif [ "$1 $2" = "-n -l" ]; then shift 3; printf "%s\\n" "$*" >> {asked}\n'
         f'elif [ "$1 $2" = "-n --" ]; then shift 2\n'
         f'    grep -qxF -e "$*" {asked} || {{ echo "refused: $*" >&2; exit 1; }}\n    exec "$@"\n'
-        "else exit 9; fi\n"
+        "else exit 9; fi\n",
     )
-    (folder / "sudo").chmod(0o755)
     path = f"{folder}:{os.environ['PATH']}"
     return LocalConnection(sudo=True, environment={"PATH": path})
 

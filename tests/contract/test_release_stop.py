@@ -19,6 +19,7 @@ import pytest
 from rolling_deploy.rollout.observed import Verdict
 from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
+from tests.programs import write_program
 from tests.redis_server import free_port
 from tests.strategies_fixture import (
     BY_HAND,
@@ -217,20 +218,19 @@ def test_service_managers_and_nothing_else_go_through_sudo(app: AppBackend, tmp_
     programs.mkdir()
     log = tmp_path / "as-root.log"
     manager = programs / "systemctl"
-    manager.write_text(
-        f'#!/bin/sh\n[ "$AS_ROOT" = 1 ] || exit 4\nexec {app.root}/control "$2" "$1"\n'
+    write_program(
+        manager, f'#!/bin/sh\n[ "$AS_ROOT" = 1 ] || exit 4\nexec {app.root}/control "$2" "$1"\n'
     )
     listing = tmp_path / "listing"
     listing.write_text("Sudoers entry:\n    Options: !authenticate\n\tALL\n")
     sudo = programs / "sudo"
-    sudo.write_text(
+    write_program(
+        sudo,
         f'#!/bin/sh\necho "$*" >> {log}\n'
         '[ "$2" = -l ] && echo "/x/$4 $5 $6" && exit 0\n'
         f'[ "$2" = -ll ] && cat {listing} && exit 0\n'
-        'shift 2\nexec env AS_ROOT=1 "$@"\n'
+        'shift 2\nexec env AS_ROOT=1 "$@"\n',
     )
-    for program in (manager, sudo):
-        program.chmod(0o755)
     connection = LocalConnection(
         sudo=True, environment={"PATH": f"{programs}:{os.environ['PATH']}"}
     )
@@ -271,11 +271,12 @@ def test_a_command_that_needs_a_password_is_found_before_anything_is_touched(
     programs = tmp_path / "bin"
     programs.mkdir()
     sudo = programs / "sudo"
-    sudo.write_text(
+    write_program(
+        sudo,
         f"#!/bin/sh\nexec unshare -m sh -c 'mount --bind {sudoers} /etc/sudoers && cd / && "
-        'exec setpriv --reuid=daemon --regid=daemon --clear-groups /usr/bin/sudo "$@"\' sudo "$@"\n'
+        'exec setpriv --reuid=daemon --regid=daemon --clear-groups /usr/bin/sudo "$@"\''
+        ' sudo "$@"\n',
     )
-    sudo.chmod(0o755)
     tried = subprocess.run([sudo, "-n", "-l"], check=False, capture_output=True, timeout=60)
     if b"may run the following" not in tried.stdout:
         pytest.skip(f"cannot run sudo with a file of its own here: {tried.stderr.decode()}")

@@ -37,6 +37,7 @@ from tests.fleet_rig import fleet_texts
 from tests.fleet_rig.answers import await_answer, await_http, until
 from tests.fleet_rig.fleet_texts import APPLICATION, APPS, BALANCERS, FLOATING, PLACES, SITE_PORT
 from tests.fleet_rig.namespaces import Machine, Network
+from tests.programs import write_program
 
 HOSTS = ("lb1", "lb2", "web1", "web2", "web3")
 """The machines that the tool logs in to."""
@@ -158,9 +159,8 @@ class NamespacedFleet:
             self.build(version)
         for flaw in FLAWS:
             build_release(self.folder / "artifacts", f"{NEXT_RELEASE}-{flaw}", flaw)
-        appctl = self.folder / "appctl"
-        appctl.write_bytes(files("rolling_deploy.demo").joinpath("appctl.sh").read_bytes())
-        appctl.chmod(0o755)
+        script = files("rolling_deploy.demo").joinpath("appctl.sh").read_text()
+        write_program(self.folder / "appctl", script)
 
     def _inventory(self) -> str:
         return fleet_texts.inventory(self.folder)

@@ -18,6 +18,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from rolling_deploy.demo.fleet import NEXT_RELEASE, FleetShape
+from tests.programs import write_program
 from tests.rig.fixtures import rig, stand_fixture
 from tests.rig_tools import LIMIT_S, ROOT, Ended, Rig, message_in, wait_until
 
@@ -73,8 +74,7 @@ def in_a_job(rig: Rig, line: str, tmp_path: Path, **variables: str) -> Ended:
     programs = tmp_path / "bin"
     programs.mkdir()
     program = programs / "rolling-deploy"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rolling_deploy "$@"\n')
-    program.chmod(0o755)
+    write_program(program, f'#!/bin/sh\nexec "{sys.executable}" -m rolling_deploy "$@"\n')
     variables["PATH"] = f"{programs}:{os.environ['PATH']}"
     variables["ROLLING_DEPLOY_STATE_DIR"] = str(tmp_path / "state")
     ended = subprocess.run(

@@ -25,6 +25,7 @@ from rolling_deploy.demo import readiness
 from rolling_deploy.demo.fleet import DemoFleet, FleetShape
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.demo.ssh_access import make_key
+from tests.programs import write_program
 from tests.rig_tools import ROOT, Rig
 from tests.sshd import SSHD
 
@@ -192,8 +193,7 @@ def _start_sshd(fleet: DemoFleet, folder: Path, port: int) -> None:
     assert SSHD is not None
     for name, text in (("systemctl", STAND_IN), ("start", START)):
         filled = text.replace("FOLDER", str(folder)).replace("FLEET", str(fleet.directory))
-        (folder / name).write_text(filled.replace("SSHD", SSHD))
-        (folder / name).chmod(0o755)
+        write_program(folder / name, filled.replace("SSHD", SSHD))
     fleet.keeper.start(["unshare", "-m", str(folder / "start")], log=folder / "sshd.log")
     readiness.wait_for_ssh(port, 30)
 
