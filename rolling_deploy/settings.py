@@ -461,6 +461,84 @@ class BackendSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Jar:
+    """A local file that goes into a Tomcat's `lib`, and the sha256 that it must have."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionManagerSettings:
+    """The Tomcat session manager that `setup` wires.
+
+    Attributes:
+        kind: `redisson` or `orangefunction`; says which template of `context.xml` is used.
+        jars: all that the manager needs.
+        template: local path of an own template of the fragment in place of the built-in one.
+        template_text: what it holds.
+        lifetime_s: after how long without a request a session ends, where the manager is told.
+    """
+
+    kind: str
+    jars: tuple[Jar, ...] = ()
+    template: str = ""
+    template_text: str = ""
+    lifetime_s: int = 1_800
+
+
+@dataclass(frozen=True, slots=True)
+class LocationSettings:
+    """A location of nginx's configuration that `setup` makes pass to the upstream.
+
+    Attributes:
+        file: the file on the load balancer that holds it.
+        path: as written after `location`, modifier included (`/`, `= /app`).
+        server_name: a name of its server; empty where the file has one server only.
+        upstream: the upstream's name; empty where the inventory has one only.
+    """
+
+    file: str
+    path: str = "/"
+    server_name: str = ""
+    upstream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WiringSettings:
+    """What `setup` brings about, once. Everything is optional.
+
+    Attributes:
+        graceful_stop_ms: Tomcat's `gracefulStopAwaitMillis`, for requests that still run when it
+            stops; `bindOnInit="false"` goes with it. None: left as it is.
+    """
+
+    session_manager: SessionManagerSettings | None = None
+    graceful_stop_ms: int | None = None
+    locations: tuple[LocationSettings, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeWiring:
+    """What one Tomcat is to have besides what it has: the settings, rendered for its machine.
+
+    Attributes:
+        context: the elements for `conf/context.xml`, without their parent; empty: none.
+        manager_class, valve_classes: class names of the elements in `context` that may be there
+            once only; one of another class in the same place stands in the way.
+        files: further whole files, by their path below CATALINA_BASE; they may hold secrets.
+        graceful_stop_ms: None: left as it is.
+    """
+
+    jars: tuple[Jar, ...] = ()
+    context: str = ""
+    manager_class: str = ""
+    valve_classes: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    graceful_stop_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything one inventory file says.
 
@@ -488,6 +566,7 @@ class Inventory:
     lock: LockSettings = LockSettings()
     losses: LossSettings = LossSettings()
     canary: CanarySettings = CanarySettings()
+    wiring: WiringSettings = WiringSettings()
 
 
 _LABEL_MAX = 22
