@@ -11,7 +11,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rolling_deploy.operations.life import Run
     from rolling_deploy.operations.site import Site
     from rolling_deploy.report import Viewer
+    from rolling_deploy.rollout.observed import Check
     from rolling_deploy.runner import Stop
     from rolling_deploy.settings import Inventory
 
@@ -171,11 +172,7 @@ def plan(  # noqa: PLR0913 # a command's options
         view = planning.plan(desk, release, acceptance)
     click.echo(one_line(plan_object(view)) if as_json else "\n".join(plan_lines(view)))
     if view.refused:
-        raise PreflightRefused(
-            "checks stand in the way",
-            where="; ".join(f"{c.subject}: {c.name}: {c.detail}" for c in view.refused),
-            next_step="mend what the plan names",
-        )
+        raise _refused(view.refused, "mend what the plan names")
     if detailed_exitcode and view.has_changes:
         raise click.exceptions.Exit(EXIT_PLAN_HAS_CHANGES)
 
@@ -302,6 +299,58 @@ def adopt(  # noqa: PLR0913 # a command's options
 
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
         _act(desk, wait_s, partial(adoption.adopt, desk, load_pending=load_pending))
+
+
+@cli.command()
+@acting_options
+@load_pending_option
+@click.option("--check", "only_check", is_flag=True, help="Say what is missing; touch nothing.")
+def setup(  # noqa: PLR0913 # a command's options
+    *,
+    inventory_path: Path,
+    state_dir: Path | None,
+    wait_s: int,
+    yes: bool,
+    reason: str,
+    without: tuple[str, ...],
+    output: str,
+    as_json: bool,
+    load_pending: bool,
+    only_check: bool,
+) -> None:
+    """Wire nginx and the Tomcats once, as `setup` in the inventory says; nothing if all is."""
+    from rolling_deploy.operations import setup as setting_up
+
+    if only_check:
+        _check_setup(inventory_path, state_dir, without, as_json=as_json)
+        return
+    with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
+        _act(desk, wait_s, partial(setting_up.setup, desk, load_pending=load_pending))
+
+
+def _check_setup(
+    inventory_path: Path, state_dir: Path | None, without: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Show what a setup would do: 0 when nothing is missing, 10 when something is."""
+    from rolling_deploy.operations.setup import check_setup
+    from rolling_deploy.report.json_lines import one_line
+    from rolling_deploy.report.setup import setup_lines, setup_object
+
+    with _desk(inventory_path, state_dir, output="plain", without=without) as desk:
+        view = check_setup(desk)
+    click.echo(one_line(setup_object(view)) if as_json else "\n".join(setup_lines(view)))
+    if view.refused:
+        raise _refused(view.refused, "mend what it names")
+    if view.missing:
+        raise click.exceptions.Exit(EXIT_PLAN_HAS_CHANGES)
+
+
+def _refused(checks: Sequence[Check], next_step: str) -> PreflightRefused:
+    return PreflightRefused(
+        "checks stand in the way",
+        where="; ".join(f"{c.subject}: {c.name}: {c.detail}" for c in checks),
+        next_step=next_step,
+    )
 
 
 @cli.command()

@@ -256,9 +256,15 @@ class SessionStoreSettings:
     """The Redis that holds the sessions. No url: not checked, and said so.
 
     Attributes:
-        url: `redis://host:port/db` without a password, as seen from `via` or the operator.
+        url: `redis://host:port/db` without a password, as seen from `via` or the operator; or
+            `redis+sentinel://...` or `redis+cluster://...`, see `session_store_address`.
         via: name of the SSH host the store is reached from; empty means directly.
+        asked_from: `via` (or the operator without one), `backends` (each from its own machine), or
+            `both`: what reaches the store from one place proves nothing of another's way there.
+        failover_limit_ms: how long a wave waits for sentinels or a cluster that choose a master: a
+            sentinel calls one dead after 30 s by default and needs some more for the rest.
         password_env: environment variable that holds the password.
+        sentinel_password_env: that of the sentinels, which know no password of the master's.
         key_prefix: prefix of the session keys, so that the canary is judged by the same ACL.
         session_key: the key of one session, `{id}` for the value of its cookie; empty means that
             it is not known, so no session is looked at in the store.
@@ -276,8 +282,10 @@ class SessionStoreSettings:
 
     url: str = ""
     via: str = ""
+    asked_from: str = "both"
     username: str = ""
     password_env: str = ""
+    sentinel_password_env: str = ""
     key_prefix: str = ""
     session_key: str = ""
     sample_max: int = 500
@@ -287,6 +295,7 @@ class SessionStoreSettings:
     latency_max_ms: int = 500
     timeout_ms: int = 2_000
     deadline_ms: int = 10_000
+    failover_limit_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +368,23 @@ class CanarySettings:
     def is_configured(self) -> bool:
         """Answers whether there is a canary."""
         return bool(self.create.path)
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutWatchSettings:
+    """Where signs of logged-out users are looked for; how many are too many is in the policy.
+
+    Attributes:
+        logs: paths on the backends' machines, relative ones below `catalina_base` or `root`;
+            `{date}` stands for a day (`2026-11-23`), the newest is the one in use. Empty means a
+            Tomcat's own, of which those that are there are read.
+        patterns: regular expressions beside the built-in ones.
+        ignore: a line that one of these matches is no sign.
+    """
+
+    logs: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,10 +557,10 @@ class NodeWiring:
     """
 
     jars: tuple[Jar, ...] = ()
-    context: str = ""
+    context: str = field(default="", repr=False)
     manager_class: str = ""
     valve_classes: tuple[str, ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     graceful_stop_ms: int | None = None
 
 
@@ -566,6 +592,7 @@ class Inventory:
     lock: LockSettings = LockSettings()
     losses: LossSettings = LossSettings()
     canary: CanarySettings = CanarySettings()
+    logout_watch: LogoutWatchSettings = LogoutWatchSettings()
     wiring: WiringSettings = WiringSettings()
 
 

@@ -25,7 +25,7 @@ from rolling_deploy.rollout.facts import (
 )
 from rolling_deploy.rollout.journal import Entry, read_chain
 from rolling_deploy.rollout.step import Activate, Goal
-from tests.fake_backend import artifact_of
+from tests.fake_backend import version_of
 from tests.fake_load_balancer import ORIGINAL, PERSON, US, FakeFile, FakeLoadBalancer
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Audit:
             least = opened.policy.serving_min
             if count < least and count < serving[upstream]:
                 self._break("enough keep serving", f"{lb.name} {upstream}: {count} left")
-        if opened.purpose is not Purpose.DEPLOY and after != before:
+        if not opened.purpose.changes_backends and after != before:
             self._break("adopting changes nobody's traffic", lb.name)
 
     def _check_came_in(self, lb: FakeLoadBalancer, backend: str, opened: Opened) -> None:
@@ -103,7 +103,7 @@ class Audit:
         was_stopped = any(name == backend for name, _ in self.stops)
         if not was_stopped and backend not in opened.left_out:
             return  # as it was when we came, whatever that is
-        known = {opened.release, opened.before[backend].version}
+        known = {opened.version_at(backend, goal) for goal in Goal}
         if not fake.is_healthy(self.world.now_ms) or fake.version not in known:
             text = f"{lb.name} sends to {backend}, which serves {fake.version}"
             self._break("only what is proven goes in", text)
@@ -160,15 +160,17 @@ class Audit:
         match opened.purpose, closed.ending:
             case _, Ending.NOTHING_TOUCHED:
                 self._check_nothing_touched()
-            case Purpose.DEPLOY, Ending.DONE:
+            case ((Purpose.DEPLOY | Purpose.SETUP), Ending.DONE):
                 order = [b for b in opened.order if b not in self.skipped]
                 for backend in [*order, *opened.already]:
-                    self._check_runs(backend, (opened.release,))
-            case Purpose.DEPLOY, _:
+                    self._check_runs(backend, (opened.version_at(backend, Goal.RELEASE),))
+            case ((Purpose.DEPLOY | Purpose.SETUP), _):
                 for backend in opened.order:
                     if backend not in self.skipped:
                         before = opened.before[backend].version
-                        self._check_runs(backend, (opened.release, before))
+                        self._check_runs(
+                            backend, (opened.version_at(backend, Goal.RELEASE), before)
+                        )
             case Purpose.ADOPT, Ending.DONE:
                 self._check_files(US)
             case Purpose.UNADOPT, Ending.DONE:
@@ -192,7 +194,7 @@ class Audit:
         was_stopped = any(name == backend for name, _ in self.stops)
         good = fake.is_healthy(self.world.now_ms) and fake.version in versions
         right = not was_stopped or (
-            fake.version is not None and fake.artifact == artifact_of(fake.version)
+            fake.version is not None and version_of(fake.artifact or "") == fake.version
         )
         if not (good and right) and (was_stopped or len(versions) == 1):
             self._break("done means done", f"{backend} serves {fake.version} from {fake.artifact}")

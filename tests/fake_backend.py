@@ -12,9 +12,13 @@ def artifact_of(version: str) -> str:
     return f"{version}.war"
 
 
+WIRED = "wired "
+"""Before what a backend runs: the same version with its wiring."""
+
+
 def version_of(artifact: str) -> str:
     """Answers the version that an artifact serves."""
-    return artifact.removesuffix(".war")
+    return artifact.removeprefix(WIRED).removesuffix(".war")
 
 
 @dataclass

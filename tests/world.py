@@ -15,13 +15,14 @@ from rolling_deploy.ports import Event, FenceToken, Written
 from rolling_deploy.rollout.facts import FORMAT, Before, Opened, Purpose, TakenOver
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.journal import Chain, agree, read_chain
+from rolling_deploy.rollout.logouts import Pace
 from rolling_deploy.rollout.observed import (
     Check,
     Fence,
     Stamp,
 )
 from tests.fake_audit import Audit
-from tests.fake_backend import FakeBackend, artifact_of
+from tests.fake_backend import WIRED, FakeBackend, artifact_of
 from tests.fake_faults import Plan
 from tests.fake_life import Life
 from tests.fake_load_balancer import (
@@ -55,6 +56,10 @@ class World:
     store: tuple[Check, ...] = ()
     logs: dict[str, list[int]] = field(default_factory=dict)
     """The access logs: a status for each request, by load balancer; only what tests write."""
+    app_logs: dict[str, list[str]] = field(default_factory=dict)
+    """The backends' own logs; a line that begins with `!` says that a session cannot be read."""
+    paces: list[Pace] = field(default_factory=list)
+    """How fast sessions come, one for each time it is asked; the last one stays."""
     events: list[Event] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     has_guard: bool = False
@@ -177,9 +182,12 @@ def open_rollout(
     stamps = [file.stamp for file in files.values() if file.stamp]
     left_out = frozenset().union(*(stamp.out for stamp in stamps))
     parked = frozenset().union(*(file.down for file in files.values())) - left_out
-    is_deploy = purpose is Purpose.DEPLOY
-    takes = [b for b in world.backends.values() if b.name not in parked] if is_deploy else []
-    done = tuple(b.name for b in takes if b.version == release and b.name not in left_out)
+    is_setup = purpose is Purpose.SETUP
+    takes = [b for b in world.backends.values() if b.name not in parked]
+    takes = takes if purpose.changes_backends else []
+    done = tuple(
+        b.name for b in takes if not is_setup and b.version == release and b.name not in left_out
+    )
     originals = {n: lb.original.digest for n, lb in world.balancers.items() if lb.original}
     opened = Opened(
         FORMAT,
@@ -196,7 +204,10 @@ def open_rollout(
         tuple(world.balancers),
         world.upstreams,
         policy or Policy(),
-        {name: artifact_of(release) for name in world.backends},
+        {
+            name: f"{WIRED}{b.artifact}" if is_setup else artifact_of(release)
+            for name, b in world.backends.items()
+        },
         {b.name: Before(b.artifact if b.is_secured else None, b.version) for b in takes},
         {name: file.digest for name, file in files.items()},
         originals if purpose is Purpose.UNADOPT else {},

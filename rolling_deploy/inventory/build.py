@@ -20,6 +20,8 @@ from rolling_deploy.inventory.places import (
     nginx_file,
 )
 from rolling_deploy.inventory.session_shapes import CanaryRequestShape, SessionCanaryShape
+from rolling_deploy.inventory.setup_shapes import SessionManagerShape
+from rolling_deploy.inventory.watch_shapes import LogoutWatchShape
 from rolling_deploy.rollout.fleet import (
     Backend,
     DrainAtLimit,
@@ -37,18 +39,23 @@ from rolling_deploy.settings import (
     HealthSettings,
     HostTarget,
     Inventory,
+    Jar,
     LoadBalancerSettings,
+    LocationSettings,
     LockSettings,
+    LogoutWatchSettings,
     LossSettings,
     ProberSettings,
     ReleaseSettings,
     ServerSettings,
+    SessionManagerSettings,
     SessionStoreSettings,
     StrategySettings,
     TomcatSettings,
     UpstreamSettings,
     VersionSource,
     WarmUpSettings,
+    WiringSettings,
 )
 
 T = TypeVar("T")
@@ -68,6 +75,8 @@ class Source:
     digest: str
     template_name: str
     template: str
+    manager_template: str = ""
+    """Text of the template that `setup.session_manager` names."""
 
 
 def build(shape: InventoryShape, source: Source) -> Inventory:
@@ -100,6 +109,8 @@ def build(shape: InventoryShape, source: Source) -> Inventory:
         variables=shape.variables or {},
         losses=_losses(shape.losses),
         canary=_canary(shape.session_canary),
+        logout_watch=settings_of(LogoutWatchSettings, given(shape.logout_watch)),
+        wiring=_wiring(shape, source),
         lock=settings_of(LockSettings, given(shape.lock)),
     )
 
@@ -229,6 +240,38 @@ def _request(request: CanaryRequestShape) -> CanaryRequest:
     return settings_of(CanaryRequest, given(request))
 
 
+def _wiring(shape: InventoryShape, source: Source) -> WiringSettings:
+    setup = given(shape.setup)
+    if not setup:
+        return WiringSettings()
+    seconds = setup.get("graceful_stop_s")
+    return WiringSettings(
+        _session_manager(setup.get("session_manager"), source),
+        None if seconds is None else round(seconds * 1000),
+        tuple(settings_of(LocationSettings, given(one)) for one in setup.get("locations", ())),
+    )
+
+
+def _session_manager(
+    manager: SessionManagerShape | None, source: Source
+) -> SessionManagerSettings | None:
+    if manager is None:
+        return None
+    jars = tuple(Jar(local(jar.file, source.path), jar.sha256.lower()) for jar in manager.jars)
+    plain = {key: value for key, value in given(manager).items() if key != "jars"}
+    template = local(manager.template, source.path) if manager.template else ""
+    computed = {"jars": jars, "template": template, "template_text": source.manager_template}
+    return settings_of(SessionManagerSettings, plain, computed)
+
+
+def _watching(watch: LogoutWatchShape | None) -> dict[str, object]:
+    """Answers the policy's part: a section that is written, even an empty one, is asked for."""
+    values = given(watch)
+    names = {"watch_s": "watch_s"} | {k: f"logout_{k}" for k in ("lines_max", "ratio", "new_min")}
+    told = {names[key]: value for key, value in values.items() if key in names}
+    return {"watches_logouts": watch is not None, **told}
+
+
 def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fleet:
     drain, rollout = given(shape.drain), given(shape.rollout)
     values = rollout | {f"drain_{key}": value for key, value in drain.items()}
@@ -238,6 +281,7 @@ def _fleet(shape: InventoryShape, backends: Mapping[str, BackendSettings]) -> Fl
         values["on_failure"] = OnFailure(values["on_failure"])
     values["counts_losses"] = _losses(shape.losses).is_configured
     values["proves_sessions"] = shape.session_canary is not None
+    values |= _watching(shape.logout_watch)
     values["max_errors"] = given(shape.losses).get("max_errors")
     return Fleet(
         application=shape.application,

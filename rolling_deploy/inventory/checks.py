@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 from rolling_deploy.inventory.fields import MUST
 from rolling_deploy.inventory.merge import Effective, defaults, effective, given
@@ -41,6 +42,7 @@ def check(inventory: InventoryShape, problems: Problems) -> None:
         _check_warm_up(backend, problems)
     _check_losses(inventory, problems)
     _check_canary(inventory, problems)
+    _check_setup(inventory, backends, problems)
     check_sharing(inventory, backends, problems)
     if are_lines_sound and not problems.is_damaged("backends", "upstreams", "rollout"):
         check_waves(inventory, backends, problems)
@@ -79,6 +81,36 @@ def _check_losses(inventory: InventoryShape, problems: Problems) -> None:
     elif "format" in logs and "path" not in logs and not any(own):
         hint = "without a path the running configuration says both"
         problems.add(("losses", "access_logs", "format"), "left out without `path`", SET, hint)
+
+
+def _check_setup(
+    inventory: InventoryShape, backends: Sequence[Effective], problems: Problems
+) -> None:
+    """A session manager needs a store and a Tomcat; a location needs to know its upstream."""
+    setup = given(inventory.setup)
+    if not setup or problems.is_damaged("setup"):
+        return
+    place = ("setup", "session_manager")
+    if setup.get("session_manager") is not None:
+        if not given(inventory.session_store).get("url"):
+            problems.add(place, "beside a `session_store.url`", "without one")
+        names = [PurePath(jar.file).name for jar in setup["session_manager"].jars]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                problems.add((*place, "jars", index, "file"), "named once", f"`{name}` again")
+    nodes = setup.keys() & {"session_manager", "graceful_stop_s"}
+    strategies = {backend.upgrade.get("strategy") for backend in backends}
+    if nodes and strategies == {"release"}:
+        hint = "only Tomcat has a session manager and a graceful stop of this kind"
+        problems.add(("setup", min(nodes)), "with a backend of the strategy `tomcat`", SET, hint)
+    known = [upstream.name for upstream in inventory.upstreams or []]
+    for index, location in enumerate(setup.get("locations", ())):
+        where = ("setup", "locations", index, "upstream")
+        if location.upstream and known and location.upstream not in known:
+            hint = near_miss(location.upstream, known)
+            problems.add(where, f"{listed(known)}", f"`{location.upstream}`", hint)
+        elif not location.upstream and len(known) > 1:
+            problems.add(where, SET, MISSING, "the application has several upstreams")
 
 
 def _check_canary(inventory: InventoryShape, problems: Problems) -> None:
@@ -120,7 +152,11 @@ def _check_hosts(
         for backend in backends
         if ("backends", backend.index, "host") not in problems.damaged
     ]
-    used.append((("session_store", "via"), given(inventory.session_store).get("via", "")))
+    store = given(inventory.session_store)
+    used.append((("session_store", "via"), store.get("via", "")))
+    if store.get("via") and store.get("asked_from") == "backends":
+        hint = "it is asked from the backends alone"
+        problems.add(("session_store", "via"), "left out beside `asked_from: backends`", SET, hint)
     for path, host in used:
         if host and host not in names:
             hint = near_miss(host, names) or (f"there are {listed(names[:12])}" if names else "")

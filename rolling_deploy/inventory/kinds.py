@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import GetCoreSchemaHandler, ValidationError, ValidatorFunctionWrapHandler
@@ -77,9 +78,13 @@ HOST_MAX, LABEL_MAX = 253, 63
 NAME_MAX = 100
 """Names become file names, which most file systems bound at 255 bytes, with ours around them."""
 _RELEASE_MARK = "{release}"
+_SERVER = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?"
 _URL = re.compile(
-    r"rediss?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?(?:/[0-9]{0,4})?"
+    rf"(?:rediss?://{_SERVER}(?:/[0-9]{{0,4}})?)"
+    rf"|rediss?\+sentinel://(?:{_SERVER}(?:,{_SERVER})*)/[A-Za-z0-9_.-]+(?:/[0-9]{{0,4}})?"
+    rf"|rediss?\+cluster://{_SERVER}(?:,{_SERVER})*/?"
 )
+_URL_PORT = re.compile(r":([0-9]{1,5})(?=[,/]|$)")
 
 
 def _name_objection(text: str) -> str:
@@ -160,6 +165,11 @@ def _artifact(*suffixes: str) -> Callable[[str], str]:
     return objection
 
 
+def _jar_objection(text: str) -> str:
+    name = PurePath(text).name
+    return "" if name.endswith(".jar") and re.fullmatch(r"[A-Za-z0-9_][\w.+-]*", name) else NO
+
+
 def _regex_objection(text: str) -> str:
     return _compile_problem(text)[0]
 
@@ -211,10 +221,14 @@ def _url_objection(text: str) -> str:
         return "name the password's environment variable in `password_env`, the user in `username`"
     if "?" in text:
         return "without parameters"
-    matched = _URL.fullmatch(text)
-    if not matched:
-        return NO
-    return "" if 1 <= int(matched["port"] or 1) <= PORT_MAX else NO
+    if _URL.fullmatch(text):
+        ports = _URL_PORT.findall(text.partition("://")[2])
+        return "" if all(1 <= int(port) <= PORT_MAX for port in ports) else NO
+    if re.fullmatch(rf"rediss?\+sentinel://{_SERVER}(?:,{_SERVER})*/?", text):
+        return "the name of the master is missing"
+    if re.fullmatch(rf"rediss?\+cluster://{_SERVER}(?:,{_SERVER})*/[0-9]{{1,4}}", text):
+        return "a cluster has no numbered databases"
+    return "only one server without `+sentinel` or `+cluster`" if "," in text else NO
 
 
 def _identifier_objection(text: str) -> str:
@@ -262,6 +276,8 @@ NginxTime = Annotated[
     ),
 ]
 War = Annotated[str, Kind("a local path that ends in `.war`", _artifact(".war"))]
+Jar = Annotated[str, Kind("a local path that ends in `.jar`", _jar_objection)]
+Sha256 = Annotated[str, Kind("64 hexadecimal digits", _like(r"[0-9a-fA-F]{64}"))]
 Archive = Annotated[
     str,
     Kind(
@@ -293,7 +309,12 @@ VersionPattern = Annotated[
     str, Kind("a regular expression with exactly one group", _one_group_objection)
 ]
 RedisUrl = Annotated[
-    str, Kind("a URL `redis://host:port/db` or `rediss://...` without a password", _url_objection)
+    str,
+    Kind(
+        "a URL `redis://host:port/db`, `redis+sentinel://host:port,host:port/master/db` or "
+        "`redis+cluster://host:port,host:port`, or with `rediss`, without a password",
+        _url_objection,
+    ),
 ]
 Environment = Annotated[
     str, Kind("the name of an environment variable", _like(r"[A-Za-z_][A-Za-z0-9_]*"))

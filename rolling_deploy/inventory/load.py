@@ -10,8 +10,10 @@ from rolling_deploy.errors import InventoryWrong
 from rolling_deploy.inventory.build import Source, build
 from rolling_deploy.inventory.checks import check
 from rolling_deploy.inventory.document import read_document
+from rolling_deploy.inventory.merge import given
+from rolling_deploy.inventory.model import InventoryShape
 from rolling_deploy.inventory.places import local, shipped_template
-from rolling_deploy.inventory.problems import Problems
+from rolling_deploy.inventory.problems import KeyPath, Problems
 from rolling_deploy.inventory.shape import read_shape
 from rolling_deploy.settings import Inventory
 
@@ -34,10 +36,11 @@ def load_inventory(path: Path) -> Inventory:
     shape = read_shape(problems)
     check(shape, problems)
     name, template = _template(path, shape.template, problems)
+    manager_template = _manager_template(path, shape, problems)
     if problems.found:
         raise _wrong(path, problems)
     digest = hashlib.sha256(content).hexdigest()
-    return build(shape, Source(path, digest, template_name=name, template=template))
+    return build(shape, Source(path, digest, name, template, manager_template))
 
 
 def _wrong(path: Path, problems: Problems) -> InventoryWrong:
@@ -91,14 +94,26 @@ def _template(path: Path, given: str | None, problems: Problems) -> tuple[str, s
             )
         return shipped or ("", "")
     name = local(given, path)
+    return name, _read_template(name, ("template",), problems)
+
+
+def _manager_template(path: Path, shape: InventoryShape, problems: Problems) -> str:
+    manager = given(given(shape.setup).get("session_manager"))
+    if not manager.get("template"):
+        return ""
+    place = ("setup", "session_manager", "template")
+    return _read_template(local(manager["template"], path), place, problems)
+
+
+def _read_template(name: str, place: KeyPath, problems: Problems) -> str:
     reason = ""
     try:
-        return name, Path(name).read_text("utf-8")
+        return Path(name).read_text("utf-8")
     except OSError as error:
         reason = _reason(error)
     except UnicodeDecodeError:
         reason = "not UTF-8 text"
     except ValueError:
         reason = "no name of a file"
-    problems.add(("template",), "a file that can be read", f"`{name}`, which is {reason}")
-    return "", ""
+    problems.add(place, "a file that can be read", f"`{name}`, which is {reason}")
+    return ""

@@ -22,7 +22,9 @@ from rolling_deploy.inventory.machine_shapes import (
     SshShape,
     UpstreamShape,
 )
-from rolling_deploy.inventory.session_shapes import SessionCanaryShape
+from rolling_deploy.inventory.session_shapes import SessionCanaryShape, SessionStoreShape
+from rolling_deploy.inventory.setup_shapes import SetupShape
+from rolling_deploy.inventory.watch_shapes import LogoutWatchShape
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.settings import (
     AccessLogSettings,
@@ -30,7 +32,6 @@ from rolling_deploy.settings import (
     LockSettings,
     ProberSettings,
     ReleaseSettings,
-    SessionStoreSettings,
     TomcatSettings,
     WarmUpSettings,
 )
@@ -284,67 +285,6 @@ class BackendShape(Shape):
     )
 
 
-class SessionStoreShape(Shape):
-    """The Redis that holds the sessions; left out, it is not checked, and said so."""
-
-    url: kinds.RedisUrl = must("`redis://host:port/db` or `rediss://...`, never with a password")
-    via: kinds.Name = same(
-        SessionStoreSettings,
-        "via",
-        "machine of `hosts` that it is reached from, where `url` may say `localhost`",
-        "none: reached directly",
-    )
-    username: kinds.Text = same(
-        SessionStoreSettings, "username", "the application's own user", "Redis's default user"
-    )
-    password_env: kinds.Environment = same(
-        SessionStoreSettings,
-        "password_env",
-        "environment variable that holds the password",
-        "no password",
-    )
-    key_prefix: kinds.Text = same(
-        SessionStoreSettings,
-        "key_prefix",
-        "prefix of the session keys, so that the check may write where the application does",
-        "none",
-    )
-    session_key: kinds.SessionKey = same(
-        SessionStoreSettings,
-        "session_key",
-        "key of one session, `{id}` for the value of its cookie: "
-        "`shop:redisson:tomcat_session:{id}` (Redisson), `{id}` (com.orangefunction)",
-        "not known: no session is looked at in the store",
-    )
-    sample_max: kinds.CountOrNone = same(
-        SessionStoreSettings,
-        "sample_max",
-        "how many stored sessions are read before a start, to see whether the release can read "
-        "them; 0 reads none",
-    )
-    incompatible: Literal["refuse", "warn"] = same(
-        SessionStoreSettings, "incompatible", "what to do when it cannot read some of them"
-    )
-    given_classes: list[kinds.Text] = same(
-        SessionStoreSettings,
-        "given_classes",
-        "how the names of classes begin that the machines bring along beside the release, like "
-        "`com.example.platform.`",
-    )
-    memory_used_max: kinds.Share = same(
-        SessionStoreSettings, "memory_used_max", "share of `maxmemory` above which it warns"
-    )
-    latency_max_ms: kinds.Milliseconds = same(
-        SessionStoreSettings, "latency_max_ms", "a command slower than this warns"
-    )
-    timeout_s: kinds.Seconds = seconds(
-        SessionStoreSettings, "timeout_ms", "how long connecting and each command may take"
-    )
-    deadline_s: kinds.Seconds = seconds(
-        SessionStoreSettings, "deadline_ms", "how long the whole check may take"
-    )
-
-
 class ProberShape(Shape):
     """Our own requests through each load balancer during a rollout, each on a fresh connection."""
 
@@ -437,6 +377,10 @@ class InventoryShape(Shape):
     )
     session_canary: SessionCanaryShape = worked_out(
         "none: not proved, and said so", "sessions of our own that prove that users stay logged in"
+    )
+    setup: SetupShape = worked_out("nothing", "what `rolling-deploy setup` brings about")
+    logout_watch: LogoutWatchShape = worked_out(
+        "none: not looked for, and said so", "signs that users are being logged out"
     )
     losses: LossesShape = worked_out(
         "none: not counted, and said so", "counting what users lose during a rollout"

@@ -1,4 +1,4 @@
-"""The shape of the `session_canary` section: requests of our own that make and read sessions."""
+"""The shapes of `session_store`, and of `session_canary`: requests that make and read sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Literal
 
 from rolling_deploy.inventory import kinds
 from rolling_deploy.inventory.fields import Shape, must, same, seconds, worked_out
-from rolling_deploy.settings import CanaryRequest, CanarySettings, CsrfSettings
+from rolling_deploy.settings import (
+    CanaryRequest,
+    CanarySettings,
+    CsrfSettings,
+    SessionStoreSettings,
+)
 
 
 class CanaryRequestShape(Shape):
@@ -74,4 +79,85 @@ class SessionCanaryShape(Shape):
     )
     timeout_s: kinds.Seconds = seconds(
         CanarySettings, "timeout_ms", "how long one answer may take; it is not asked again"
+    )
+
+
+class SessionStoreShape(Shape):
+    """The Redis that holds the sessions; left out, it is not checked, and said so."""
+
+    url: kinds.RedisUrl = must(
+        "the server, the sentinels with the name of the master, or some of a cluster's servers; "
+        "`rediss` for TLS; never with a password"
+    )
+    via: kinds.Name = same(
+        SessionStoreSettings,
+        "via",
+        "machine of `hosts` that it is reached from, where `url` may say `localhost`",
+        "none: reached directly",
+    )
+    asked_from: Literal["both", "backends", "via"] = same(
+        SessionStoreSettings,
+        "asked_from",
+        "where it is asked: whole from `via` (without it from this machine; from the first backend "
+        "where `url` says `localhost`) and shortly from each backend's own machine, or one of both",
+    )
+    username: kinds.Text = same(
+        SessionStoreSettings, "username", "the application's own user", "Redis's default user"
+    )
+    password_env: kinds.Environment = same(
+        SessionStoreSettings,
+        "password_env",
+        "environment variable that holds the password",
+        "no password",
+    )
+    sentinel_password_env: kinds.Environment = same(
+        SessionStoreSettings,
+        "sentinel_password_env",
+        "environment variable that holds the password of the sentinels",
+        "no password",
+    )
+    key_prefix: kinds.Text = same(
+        SessionStoreSettings,
+        "key_prefix",
+        "prefix of the session keys, so that the check may write where the application does",
+        "none",
+    )
+    session_key: kinds.SessionKey = same(
+        SessionStoreSettings,
+        "session_key",
+        "key of one session, `{id}` for the value of its cookie: "
+        "`shop:redisson:tomcat_session:{id}` (Redisson), `{id}` (com.orangefunction)",
+        "not known: no session is looked at in the store",
+    )
+    sample_max: kinds.CountOrNone = same(
+        SessionStoreSettings,
+        "sample_max",
+        "how many stored sessions are read before a start, to see whether the release can read "
+        "them; 0 reads none",
+    )
+    incompatible: Literal["refuse", "warn"] = same(
+        SessionStoreSettings, "incompatible", "what to do when it cannot read some of them"
+    )
+    given_classes: list[kinds.Text] = same(
+        SessionStoreSettings,
+        "given_classes",
+        "how the names of classes begin that the machines bring along beside the release, like "
+        "`com.example.platform.`",
+    )
+    memory_used_max: kinds.Share = same(
+        SessionStoreSettings, "memory_used_max", "share of `maxmemory` above which it warns"
+    )
+    latency_max_ms: kinds.Milliseconds = same(
+        SessionStoreSettings, "latency_max_ms", "a command slower than this warns"
+    )
+    timeout_s: kinds.Seconds = seconds(
+        SessionStoreSettings, "timeout_ms", "how long connecting and each command may take"
+    )
+    deadline_s: kinds.Seconds = seconds(
+        SessionStoreSettings, "deadline_ms", "how long the whole check may take"
+    )
+    failover_limit_s: kinds.Seconds = seconds(
+        SessionStoreSettings,
+        "failover_limit_ms",
+        "how long a wave waits for another master to be chosen, by sentinels or in a cluster",
     )

@@ -7,7 +7,7 @@ import os
 import posixpath
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,10 +18,11 @@ from rolling_deploy.operations.balancer_checks import BalancerSurvey
 from rolling_deploy.operations.machines import now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
+from rolling_deploy.operations.wire_backends import wired_backends
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.nginx_facts import NginxFacts
 from rolling_deploy.rollout.facts import FORMAT, Before, Opened, Purpose
-from rolling_deploy.rollout.fleet import OnFailure
+from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.rollout.observed import BackendSeen, Check, Verdict
 from rolling_deploy.rollout.view import ABSENT
 from rolling_deploy.settings import Inventory
@@ -88,23 +89,20 @@ def opened_from(
         PreflightRefused: an artifact cannot be read.
     """
     inventory = site.inventory
-    is_deployment = purpose is Purpose.DEPLOY
     left_out = found.left_out & set(inventory.backends)
     parked = found.parked - left_out
-    artifacts = _artifacts(site, release) if is_deployment else {}
+    concerned = concerned_by(inventory, purpose)
+    artifacts = _artifacts(site, release, concerned)
     before = {name: _before(seen) for name, seen in found.backends.items()}
+    wanted_version = release if purpose is Purpose.DEPLOY else None
     already = tuple(
         name
         for name in inventory.backends
-        if is_deployment
+        if purpose.changes_backends
         and name not in parked | left_out
-        and _is_on(found.backends[name], artifacts[name], release)
+        and (name not in concerned or _is_on(found.backends[name], artifacts[name], wanted_version))
     )
-    order = tuple(
-        name
-        for name in inventory.backends
-        if is_deployment and name not in parked and name not in already
-    )
+    order = tuple(name for name in concerned if name not in parked and name not in already)
     return Opened(
         format=FORMAT,
         tool=__version__,
@@ -119,7 +117,7 @@ def opened_from(
         left_out=left_out,
         load_balancers=tuple(inventory.load_balancers),
         upstreams=serving_members(inventory, found.layouts()),
-        policy=inventory.fleet.policy,
+        policy=policy_of(inventory, purpose),
         artifacts=artifacts,
         before=before,
         initial={name: digest_of_file(one) for name, one in found.balancers.items()},
@@ -179,8 +177,27 @@ def places_of(inventory: Inventory) -> dict[str, str]:
     return places
 
 
-def _artifacts(site: Site, release: str) -> dict[str, str]:
-    calls = {name: partial(s.artifact_id, release) for name, s in site.strategies.items()}
+def concerned_by(inventory: Inventory, purpose: Purpose) -> tuple[str, ...]:
+    """Answers the backends that a rollout of this purpose may change, in the inventory's order."""
+    if purpose is Purpose.SETUP:
+        return wired_backends(inventory)
+    return tuple(inventory.backends) if purpose.changes_backends else ()
+
+
+def policy_of(inventory: Inventory, purpose: Purpose) -> Policy:
+    """Answers how such a rollout goes. While backends are being given their session manager, those
+    with it and those without it share no sessions, so that is not what can be proved.
+    """
+    policy = inventory.fleet.policy
+    return policy if purpose is Purpose.DEPLOY else replace(policy, proves_sessions=False)
+
+
+def _artifacts(site: Site, release: str, concerned: Sequence[str]) -> dict[str, str]:
+    calls = {
+        name: partial(site.strategies[name].artifact_id, release)
+        for name in concerned
+        if name in site.strategies
+    }
     return at_once(calls)
 
 
@@ -190,11 +207,15 @@ def _before(seen: object) -> Before:
     return Before(seen.artifact, seen.health.version if seen.health else None)
 
 
-def _is_on(seen: object, artifact: str, release: str) -> bool:
-    """Whether a backend runs this very artifact already, and serves it well."""
+def _is_on(seen: object, artifact: str, release: str | None) -> bool:
+    """Whether a backend runs this very artifact already, and serves it well.
+
+    Args:
+        release: the version it is to serve; None where that is not what changes.
+    """
     if not isinstance(seen, BackendSeen) or seen.health is None or not seen.health.is_good:
         return False
-    is_served = not seen.health.is_version_checked or seen.health.version == release
+    is_served = release in (None, seen.health.version) or not seen.health.is_version_checked
     return is_served and seen.artifact == artifact and seen.is_restarted_since_swap is not False
 
 

@@ -31,6 +31,8 @@ from rolling_deploy.operations.opening import (
 )
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, survey, survey_balancers
+from rolling_deploy.operations.wire_backends import wire_backends
+from rolling_deploy.operations.wire_balancers import edited_by_setup
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by
 from rolling_deploy.report.columns import counted
@@ -218,7 +220,7 @@ def _go_on_with(desk: Desk, site: Site, hand: InHand, release: str, acceptance: 
     if record.halted is not None:
         raise halted(record, record.halted)
     desk.say(f"going on with rollout {opened.rollout}")
-    return _take_over(desk, site, hand, (), load_pending=acceptance.load_pending)
+    return take_over(desk, site, hand, (), load_pending=acceptance.load_pending)
 
 
 def resume(desk: Desk, *, skip: tuple[str, ...] = (), load_pending: bool = False) -> Run | None:
@@ -243,7 +245,7 @@ def resume(desk: Desk, *, skip: tuple[str, ...] = (), load_pending: bool = False
         question = f"resume rollout {record.opened.rollout} ({standing(record)})?"
         if not desk.confirm(question):
             return None
-        return _take_over(desk, site, hand, facts, load_pending=load_pending)
+        return take_over(desk, site, hand, facts, load_pending=load_pending)
     finally:
         site.close()
 
@@ -263,7 +265,7 @@ def abort(desk: Desk, *, leave_changed: bool = False, load_pending: bool = False
         if not desk.confirm(question):
             return None
         answer = Redirected(direction, f"{who()} on {desk.footing.host()}", desk.reason)
-        return _take_over(desk, site, hand, (answer,), load_pending=load_pending)
+        return take_over(desk, site, hand, (answer,), load_pending=load_pending)
     finally:
         site.close()
 
@@ -278,11 +280,14 @@ def _open_hand(desk: Desk, site: Site) -> InHand:
     return hand
 
 
-def _take_over(
+def take_over(
     desk: Desk, site: Site, hand: InHand, answers: Sequence[Fact], *, load_pending: bool
 ) -> Run:
     """Go on with the rollout in hand, once it is sure that it means the same machines."""
-    refuse_other_places(desk.inventory, record_of(hand).opened)
+    opened = record_of(hand).opened
+    refuse_other_places(desk.inventory, opened)
+    if opened.purpose is Purpose.SETUP:
+        wire_backends(site)
     met = _check_balancers(desk, site, record_of(hand), load_pending=load_pending)
     return go_on(desk, site, hand, answers, met)
 
@@ -365,12 +370,15 @@ def _check_balancers(
 
 
 def _is_only_ours(site: Site, name: str, found: Mapping[str, BalancerSurvey]) -> bool:
-    """Whether nothing but the managed file waits to be loaded: a life that ended between the
-    rename and the reload leaves it so, and the engine judges that file by itself.
+    """Whether nothing but the managed file, and what `setup` edited, waits to be loaded.
+
+    A life that ended between a rename and the reload leaves it so; the engine judges the managed
+    file by itself, and what `setup` put in place nginx has tested.
     """
     if name not in found:
         return False
     facts = found[name].facts
     ours = {site.inventory.load_balancers[name].file, facts.leads_to}
     ours |= {posixpath.dirname(path) for path in ours}
+    ours |= edited_by_setup(site)[name]
     return {*(facts.edited or ()), *facts.rearranged} <= ours

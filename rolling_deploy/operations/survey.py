@@ -5,21 +5,24 @@ Reads only, except for the session store's expiring canary key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.balancer_checks import Acceptance, BalancerChecks, BalancerSurvey
+from rolling_deploy.operations.logouts import logout_checks
 from rolling_deploy.operations.losses import loss_checks
 from rolling_deploy.operations.machines import FleetMachines, now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.stored_sessions import check_stored_sessions
+from rolling_deploy.operations.wire_backends import wired_backends
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.health import describe_source
 from rolling_deploy.remote.nginx import Look
 from rolling_deploy.remote.nginx_facts import NginxFacts
+from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
@@ -107,20 +110,31 @@ def survey_balancers(
     return found, lines, lossy
 
 
-def survey(site: Site, release: str, acceptance: Acceptance) -> Survey:
+def survey(
+    site: Site, release: str, acceptance: Acceptance, purpose: Purpose = Purpose.DEPLOY
+) -> Survey:
     """Look at every machine and check everything that can be checked before a start.
+
+    Args:
+        purpose: before a `setup` nothing is asked about sessions, which are not shared yet.
 
     Raises:
         InputWrong: the inventory or the template cannot give what it should.
     """
     balancers, lines, lossy = survey_balancers(site, acceptance)
     machines = FleetMachines(site, canary=acceptance.canary)
-    store, backends, backend_lines = _survey_backends(site, machines, release)
+    every = set(site.inventory.backends)
+    concerned = every if purpose is Purpose.DEPLOY else set(wired_backends(site.inventory))
+    store, backends, backend_lines = _survey_backends(
+        site, machines, release, concerned, _asking_store(site, balancers)
+    )
     lines += backend_lines
     lines += _ways_of_asking(site)
     lines += store
-    lines.append(_sharing(site, machines, balancers, backends, acceptance))
-    lines += check_stored_sessions(site, release, is_accepted=acceptance.incompatible_sessions)
+    if purpose is Purpose.DEPLOY:
+        lines.append(_sharing(site, machines, balancers, backends, acceptance))
+        lines += check_stored_sessions(site, release, is_accepted=acceptance.incompatible_sessions)
+        lines += logout_checks(site)
     lines += loss_checks(site)
     found = Survey(balancers, backends, tuple(store), tuple(lines), tuple(lossy))
     return replace(found, checks=(*found.checks, *_parking_checks(found)))
@@ -153,16 +167,28 @@ def _sharing(
     return Check(subject, name, verdict, result.detail)
 
 
+def _asking_store(site: Site, balancers: Mapping[str, BalancerSurvey]) -> list[str]:
+    """Answers the backends whose way to the session store matters: not those people parked."""
+    found = Survey(balancers, {}, (), (), ())
+    out = found.parked - found.left_out
+    return [name for name in site.inventory.backends if name not in out]
+
+
 def _survey_backends(
-    site: Site, machines: FleetMachines, release: str
+    site: Site,
+    machines: FleetMachines,
+    release: str,
+    concerned: Collection[str],
+    asking_store: Collection[str],
 ) -> tuple[list[Check], dict[str, BackendSeen | Unreachable], list[Check]]:
     names = list(site.inventory.backends)
-    calls: dict[tuple[str, str], Callable[[], Any]] = {("store", ""): machines.check_store}
+    store = partial(machines.check_store, asking_store)
+    calls: dict[tuple[str, str], Callable[[], Any]] = {("store", ""): store}
     for name in names:
         calls["disk", name] = partial(machines.look_at_disk, name)
         calls["health", name] = partial(machines.health, name, None, None, HEALTH_LIMIT_MS)
     for name, strategy in site.strategies.items():
-        calls["checks", name] = partial(strategy.preflight, release)
+        calls["checks", name] = partial(strategy.preflight, release if name in concerned else None)
     came = at_once(calls)
     lines: list[Check] = []
     backends: dict[str, BackendSeen | Unreachable] = {}

@@ -46,16 +46,7 @@ class TomcatStrategy:
         self._settings = settings
         self._lines = Lines(backend.name)
         self._base = settings.catalina_base.rstrip("/")
-        marker = f"-Dcatalina.base={self._base}"
-        process = settings.process or marker
-        self._service = Service(
-            backend,
-            connection,
-            settings.state_dir,
-            process.rstrip("/") if process.startswith("-Dcatalina.base=") else process,
-            process.rstrip("/") == marker,
-            commands_for(settings),
-        )
+        self._service = service_of(settings, backend, connection)
         self._places = [f"base={self._base}", f"context={settings.context}"]
 
     def artifact_id(self, release: str) -> str:
@@ -210,6 +201,22 @@ def _war_lines(lines: Lines, facts: Reply) -> Iterable[Check]:
     for work in facts.all("not_removable"):
         detail = f"`{work}` can only be moved aside: remove its `.gone-` copies by hand"
         yield lines.warning("work directory", detail)
+
+
+def service_of(
+    settings: TomcatSettings, backend: BackendSettings, connection: Connection
+) -> Service:
+    """Answers the process of this Tomcat, and how it is stopped and started."""
+    marker = f"-Dcatalina.base={settings.catalina_base.rstrip('/')}"
+    process = settings.process or marker
+    return Service(
+        backend,
+        connection,
+        settings.state_dir,
+        process.rstrip("/") if process.startswith("-Dcatalina.base=") else process,
+        process.rstrip("/") == marker,
+        commands_for(settings),
+    )
 
 
 def commands_for(settings: TomcatSettings) -> Commands:

@@ -13,16 +13,18 @@ from enum import StrEnum
 from typing import Any
 
 from rolling_deploy.rollout.fleet import Policy
+from rolling_deploy.rollout.logouts import Logouts
 from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.step import Goal, Result, Step
 
-FORMAT = 3
+FORMAT = 4
 """Raised when an older version of the tool could misread the record. A newer one is refused.
 
 | format | what it added |
 |---|---|
 | 2 | `Counted`; `counts_losses` and `max_errors` in the policy |
 | 3 | `Keep`; `proves_sessions` in the policy; the fields of `Continuity`; `kept` in results |
+| 4 | the purpose `setup`; `Marked`, `Watched`; `watches_logouts` and its limits in the policy |
 """
 
 
@@ -30,8 +32,17 @@ class Purpose(StrEnum):
     """What a record is about. All purposes go through the same loop."""
 
     DEPLOY = "deploy"
+    SETUP = "setup"
+    """Every backend gets its wiring (session manager, graceful stop); the release stays."""
     ADOPT = "adopt"
     UNADOPT = "unadopt"
+
+    @property
+    def changes_backends(self) -> bool:
+        """Answers whether backends are taken out and restarted; otherwise only who manages the
+        load balancers' files changes.
+        """
+        return self in (Purpose.DEPLOY, Purpose.SETUP)
 
 
 class Direction(StrEnum):
@@ -61,7 +72,7 @@ class Cause(StrEnum):
     ERRORS = "errors"
     """More requests failed than `max_errors` allows."""
     SESSIONS = "sessions"
-    """Sessions are not shared, or do not survive."""
+    """Sessions are not shared, or do not survive: users are being logged out."""
 
 
 class Ending(StrEnum):
@@ -88,6 +99,7 @@ class Opened:
     """The first fact: everything this rollout is bound to, frozen.
 
     Attributes:
+        release: the version to deploy; for `setup` a name of the wiring.
         order: the backends to upgrade, in order; those already on the release are in `already`,
             those parked by a person in `parked`, and neither is touched.
         left_out: backends that an earlier rollout left out of rotation; this one takes them over.
@@ -122,6 +134,12 @@ class Opened:
     by: str
     reason: str = ""
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def version_at(self, backend: str, goal: Goal) -> str | None:
+        """Answers the version that a backend serves there; None when it was not known before."""
+        if goal is Goal.RELEASE and self.purpose is not Purpose.SETUP:
+            return self.release
+        return self.before[backend].version
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +255,29 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """Where the logs end right before these backends are stopped for the release, and how fast
+    sessions come; whoever goes on reads from there.
+
+    `others` serve the sessions of both releases meanwhile; their logs are read on too.
+    """
+
+    backends: tuple[str, ...]
+    others: tuple[str, ...]
+    logouts: Logouts
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What was seen of logged-out users since the last such fact; this wave need not be watched
+    any more.
+    """
+
+    claim: int
+    logouts: Logouts
+
+
+@dataclass(frozen=True, slots=True)
 class Halted:
     """A person must decide."""
 
@@ -288,6 +329,8 @@ Fact = (
     | Proved
     | Released
     | Counted
+    | Marked
+    | Watched
     | Halted
     | Decided
     | Redirected

@@ -11,7 +11,19 @@ from rolling_deploy.rollout.decide import decide, interest
 from rolling_deploy.rollout.facts import Claimed, Direction, Ended, Fact, Intended, Released
 from rolling_deploy.rollout.fold import advance
 from rolling_deploy.rollout.journal import Entry
-from rolling_deploy.rollout.move import Act, Drained, Finish, Free, Halt, Move, Note, Ready, Wait
+from rolling_deploy.rollout.logouts import Logouts
+from rolling_deploy.rollout.move import (
+    Act,
+    Drained,
+    Finish,
+    Free,
+    Halt,
+    Move,
+    Note,
+    Ready,
+    Sign,
+    Wait,
+)
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
@@ -121,7 +133,8 @@ def _as_asked(record: Record, world: Seen) -> Seen:
         elif isinstance(seen, BackendSeen) and seen.health is None:
             backends[name] = replace(seen, health=Health(is_good=True))
     store: tuple[Check, ...] | None = world.store if asked.store else None
-    return replace(world, backends=backends, store=store)
+    logouts = record.logouts or Logouts() if asked.logouts else None
+    return replace(world, backends=backends, store=store, logouts=logouts)
 
 
 def ahead(record: Record) -> Interest:
@@ -137,7 +150,8 @@ def ahead(record: Record) -> Interest:
         if record.claim.unsettled:
             return asked
         record = _noted(record, Released(record.claim.number, ()))
-        asked = asked.joined(interest(record))
+        # When it will be released is not known yet, so what came since is looked for then.
+        asked = asked.joined(replace(interest(record), logouts=None))
     pending = View(record, Seen(0)).pending
     if pending and (record.direction is not Direction.FORWARD or record.staged >= set(pending)):
         wave = pending[: record.opened.policy.wave_size]
@@ -190,16 +204,14 @@ def _activated(step: Activate, record: Record, world: Seen) -> Seen:
     opened = record.opened
     if step.goal is Goal.RELEASE:
         artifact: str | None = opened.artifacts[step.backend]
-        version: str | None = opened.release
     else:
         artifact = opened.before[step.backend].artifact
-        version = opened.before[step.backend].version
     return _backend(
         world,
         step.backend,
         artifact=artifact,
         is_restarted_since_swap=True,
-        health=Health(is_good=True, version=version),
+        health=Health(is_good=True, version=opened.version_at(step.backend, step.goal)),
     )
 
 
@@ -226,6 +238,8 @@ def _met(wait: Wait, world: Seen) -> Seen:
                 health = Health(is_good=True, version=version)
                 world = _backend(world, name, health=health, is_restarted_since_swap=True)
             return world
+        case Sign():
+            return replace(world, now_ms=wait.until_ms)  # none is seen in all that time
 
 
 def _freed(world: Seen, machines: frozenset[str]) -> Seen:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rolling_deploy.errors import InvariantBroken
-from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.observed import BackendSeen, LoadBalancerSeen, Seen
 from rolling_deploy.rollout.record import Record
@@ -79,17 +78,31 @@ def enough_keep_serving(record: Record, seen: Seen, step: Step) -> str:
     """No publication leaves fewer backends in an upstream than the policy asks for.
 
     Except what an earlier publication left out already: bringing that back needs it to stay out.
+    What takes out something that serves is judged by who was seen to be well; of what is out
+    everywhere already, nobody need have been asked.
     """
     if not isinstance(step, Apply):
         return ""
+    claim = record.claim
+    returned = claim.returned if claim else frozenset()
+    untouched = frozenset(claim.unsettled) - claim.activated if claim else frozenset()
+    serving = (untouched | returned) - record.unproven
     for upstream, members in record.opened.upstreams.items():
-        taken = step.out & set(members)
-        if not taken - record.left_out:
+        taken = step.out & set(members) - (record.left_out - returned)
+        if not taken:
             continue
         left = set(members) - step.out - record.opened.parked
+        if taken & serving:
+            left = {name for name in left if _is_well(seen, name)}
         if len(left) < record.opened.policy.serving_min:
             return f"{upstream} would be left with {len(left)} backends"
     return ""
+
+
+def _is_well(seen: Seen, name: str) -> bool:
+    backend = seen.backends.get(name)
+    is_asked = isinstance(backend, BackendSeen) and backend.health is not None
+    return is_asked and backend.health.is_good
 
 
 def only_what_is_proven_goes_in(record: Record, seen: Seen, step: Step) -> str:
@@ -173,7 +186,7 @@ def only_a_reached_backend_is_touched(record: Record, seen: Seen, step: Step) ->
 
 def adopting_takes_nothing_out(record: Record, seen: Seen, step: Step) -> str:
     """Adopting and unadopting change who manages the file, never who serves."""
-    if record.opened.purpose is Purpose.DEPLOY or not isinstance(step, Apply):
+    if record.opened.purpose.changes_backends or not isinstance(step, Apply):
         return ""
     return "adopting would mark a backend down" if step.out - record.opened.left_out else ""
 

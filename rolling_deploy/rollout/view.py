@@ -87,7 +87,7 @@ class View:
         if stamp.rollout == opened.rollout:
             return is_live and stamp.out == out
         found = seen.file.digest == opened.initial.get(name)
-        return is_live and found and stamp.out == out and opened.purpose is Purpose.DEPLOY
+        return is_live and found and stamp.out == out and opened.purpose.changes_backends
 
     @property
     def is_unadopting(self) -> bool:
@@ -137,10 +137,7 @@ class View:
 
     def version_of(self, backend: str) -> str | None:
         """The version the backend must serve there; None when it was not known before."""
-        opened = self.record.opened
-        if self.goal_of(backend) is Goal.RELEASE:
-            return opened.release
-        return opened.before[backend].version
+        return self.record.opened.version_at(backend, self.goal_of(backend))
 
     def is_on_target(self, backend: str) -> bool:
         """Answers whether the disk holds what it should and the process is not from before."""
@@ -230,10 +227,16 @@ def wanted_out(record: Record) -> frozenset[str]:
 
     All of the claim until every one of it is proven good or given up; then only those that were
     changed and are not proven good. A backend that was given up unchanged goes back in.
+
+    Once they are on their way back a person's answer may make some of them be tried again: the
+    others stay where they are, since the rest of the fleet was last asked before all that.
     """
     claim = record.claim
     if claim is None:
         return record.left_out
     backends = frozenset(claim.backends)
     others = record.left_out - backends
-    return others | (backends if claim.unsettled else record.unproven & backends)
+    if not claim.unsettled:
+        return others | (record.unproven & backends)
+    in_service = claim.returned - record.unproven - frozenset(claim.unsettled)
+    return others | (backends - in_service)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from tempfile import NamedTemporaryFile
 
@@ -62,12 +62,16 @@ class Statement:
 
     Attributes:
         comments: those written between its words.
+        opening: offset of its `{` in the text, -1 without a block or when not read exactly.
+        end: offset after its `;` or `}`, -1 when not read exactly.
     """
 
     words: tuple[Word, ...]
     last_line: int
     block: tuple[Item, ...] | None = None
     comments: tuple[Remark, ...] = ()
+    opening: int = field(default=-1, compare=False)
+    end: int = field(default=-1, compare=False)
 
     @property
     def line(self) -> int:
@@ -216,12 +220,12 @@ def _closing_quote(feed: str, start: int) -> int:
 
 
 def _tree(tokens: Iterator[_Token]) -> tuple[Item, ...]:
-    items, _ = _block(tokens, 0)
+    items, _, _ = _block(tokens, 0)
     return items
 
 
-def _block(tokens: Iterator[_Token], depth: int) -> tuple[tuple[Item, ...], int]:
-    """Answers the items up to the closing brace (or the end), and the line of that brace."""
+def _block(tokens: Iterator[_Token], depth: int) -> tuple[tuple[Item, ...], int, int]:
+    """Answers the items up to the closing brace (or the end), that brace's line and its end."""
     items: list[Item] = []
     line = 1
     for token in tokens:
@@ -232,12 +236,17 @@ def _block(tokens: Iterator[_Token], depth: int) -> tuple[tuple[Item, ...], int]
             case "comment":
                 items.append(Remark(token.word.raw.rstrip(), line))
             case "}":
-                return tuple(items), line
+                return tuple(items), line, _after(token)
             case "{" | ";":
                 raise SyntaxWrong(line, f"unexpected `{token.kind}`")
             case _:
                 items.append(_statement(token.word, tokens, depth))
-    return tuple(items), line
+    return tuple(items), line, -1
+
+
+def _after(sign: _Token) -> int:
+    """Answers the offset after a sign of one character; -1 when it was not read exactly."""
+    return sign.word.start + 1 if sign.word.start >= 0 else -1
 
 
 def _statement(first: Word, tokens: Iterator[_Token], depth: int) -> Statement:
@@ -249,10 +258,11 @@ def _statement(first: Word, tokens: Iterator[_Token], depth: int) -> Statement:
             case "comment":
                 comments.append(Remark(token.word.raw.rstrip(), line))
             case ";":
-                return Statement(tuple(words), line, None, tuple(comments))
+                return Statement(tuple(words), line, None, tuple(comments), end=_after(token))
             case "{":
-                block, last_line = _block(tokens, depth + 1)
-                return Statement(tuple(words), last_line, block, tuple(comments))
+                block, last_line, end = _block(tokens, depth + 1)
+                opening = token.word.start
+                return Statement(tuple(words), last_line, block, tuple(comments), opening, end)
             case "}":
                 raise SyntaxWrong(line, f"`{first.raw}` is not terminated by `;`")
             case _:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -38,12 +38,29 @@ class Trusted(str):
     __slots__ = ()
 
 
-class _ValueWrong(ValueError):
+class ValueWrong(ValueError):
     """A value that must not be printed into a configuration file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How the values of a template are written into what it renders.
+
+    Attributes:
+        printed: answers what stands for a value; raises `ValueWrong`.
+        names: what a template may use, for the message about one that is not there.
+        filters: by name.
+    """
+
+    printed: Callable[[object], object]
+    names: tuple[str, ...]
+    filters: tuple[tuple[str, Callable[..., object]], ...] = ()
 
 
 class _Undefined(StrictUndefined):
     """An undefined variable that knows what is there with a similar name."""
+
+    _names: tuple[str, ...] = ()
 
     @property
     def _undefined_message(self) -> str:
@@ -56,7 +73,7 @@ class _Undefined(StrictUndefined):
             known = map(str, owner)
             what = f"the variable `{name}` is not defined"
         else:
-            known = _NAMES
+            known = self._names
             what = f"`{name}` is not defined"
         near = get_close_matches(name, list(known), n=3, cutoff=0.5)
         return what + (f"; is it {' or '.join(f'`{n}`' for n in near)}?" if near else "")
@@ -85,36 +102,38 @@ class _Environment(ImmutableSandboxedEnvironment):
         return result
 
 
-@lru_cache(maxsize=4)
-def _compiled(text: str, name: str) -> Template:
+@lru_cache(maxsize=8)
+def _compiled(text: str, name: str, writing: Writing) -> Template:
     environment = _Environment(
         loader=FunctionLoader(lambda wanted: (text, name, None) if wanted == name else None),
-        undefined=_Undefined,
-        finalize=_looked_at,
-        autoescape=False,  # it is no HTML; `finalize` guards what nginx minds
+        undefined=type("_Undefined", (_Undefined,), {"_names": writing.names}),
+        finalize=lambda value: _finished(value, writing),
+        autoescape=False,  # it is no HTML; `finalize` guards what the file's reader minds
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["quoted"] = quoted
+    environment.filters.update(dict(writing.filters))
     return environment.get_template(name)
 
 
-def run_template(text: str, name: str, values: Mapping[str, Any]) -> str:
-    """Answers what the template renders with these values.
+def run_template(
+    text: str, name: str, values: Mapping[str, Any], writing: Writing | None = None
+) -> str:
+    """Answers what the template renders with these values, written for nginx unless said otherwise.
 
     Raises:
-        TemplateWrong: a syntax error, an undefined variable, a value that nginx would not take as
+        TemplateWrong: a syntax error, an undefined variable, a value that would not be taken as
             one, or any other failure, with the template's name and line.
     """
     try:
-        return _compiled(text, name).render(values)
+        return _compiled(text, name, writing or _FOR_NGINX).render(values)
     except TemplateSyntaxError as error:
         raise _wrong(name, error.lineno, str(error.message)) from None
     except TemplateNotFound as error:
         reason = f"there is no template `{error.name}`: one template stands alone"
         raise _wrong(name, _line_in(error, name), reason) from None
-    except (TemplateError, _ValueWrong) as error:
+    except (TemplateError, ValueWrong) as error:
         raise _wrong(name, _line_in(error, name), str(error)) from None
     except Exception as error:  # noqa: BLE001 # a template can fail in any way Python can
         reason = f"{type(error).__name__}: {error}"
@@ -130,27 +149,34 @@ def quoted(value: object) -> Trusted:
     text = str(value)
     if re.search(r"[\x00-\x1f\x7f]", text):
         reason = f"the value {text!a} holds a control character"
-        raise _ValueWrong(reason)
+        raise ValueWrong(reason)
     return Trusted('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
 
 
-def _looked_at(value: object) -> object:
-    """Answers the value if it can be printed as it is."""
+def _finished(value: object, writing: Writing) -> object:
     if isinstance(value, Trusted):
         return value
     if isinstance(value, Undefined):
         return str(value)  # raises, with its name
+    return writing.printed(value)
+
+
+def _looked_at(value: object) -> object:
+    """Answers the value if it can be printed as it is."""
     if not isinstance(value, str | int | float):
         kind = "null" if value is None else f"a {type(value).__name__}"
         reason = f"a value is {kind}, which nginx has no writing for"
-        raise _ValueWrong(reason)
+        raise ValueWrong(reason)
     if found := _MEANS_SOMETHING.search(str(value)):
         reason = (
             f"the value {str(value)!a} holds {found[0]!a}, which means something to nginx; print "
             "it with `| quoted`, or write the directive in the template itself"
         )
-        raise _ValueWrong(reason)
+        raise ValueWrong(reason)
     return value
+
+
+_FOR_NGINX = Writing(_looked_at, _NAMES, (("quoted", quoted),))
 
 
 def _line_in(error: Exception, name: str) -> int:

@@ -86,11 +86,34 @@ def logging_everybody_out() -> World:
     return world
 
 
+def watching_for_logouts() -> World:
+    """Two backends that are watched; nobody is logged out."""
+    world = make_world(2, 1)
+    open_rollout(world, policy=Policy(watches_logouts=True))
+    return world
+
+
+def logouts_that_a_log_tells() -> World:
+    """The release reads no session of the one before, which only the log says."""
+    world = make_world(2, 1)
+    for fake in world.backends.values():
+        fake.forgets_on = {"r2"}
+    open_rollout(world, policy=Policy(watches_logouts=True))
+    return world
+
+
 def taking_over_what_was_left_out() -> World:
     """An earlier rollout left a broken backend out; this one takes it over."""
     world = make_world(3, 1, left_out=frozenset({"app2"}))
     world.backends["app2"].sick_on = {"r1"}
     open_rollout(world)
+    return world
+
+
+def setting_up() -> World:
+    """Two backends that get their wiring and keep their release."""
+    world = make_world(2, 2)
+    open_rollout(world, purpose=Purpose.SETUP)
     return world
 
 
@@ -116,7 +139,10 @@ SHAPES = (
     Shape("a backend goes back", going_back, Ending.WENT_BACK),
     Shape("proving sessions", proving_sessions),
     Shape("logging everybody out", logging_everybody_out, Ending.WENT_BACK),
+    Shape("watching for logouts", watching_for_logouts),
+    Shape("logouts that a log tells", logouts_that_a_log_tells, aborts=True),
     Shape("taking over what was left out", taking_over_what_was_left_out),
+    Shape("setting up", setting_up),
     Shape("adopting", adopting),
     Shape("unadopting", unadopting),
 )
