@@ -99,10 +99,10 @@ def redis_server(*configuration: str, directory: Path | None = None) -> Iterator
         process = subprocess.Popen([BINARY, *fixed, *configuration], stdout=subprocess.DEVNULL)
         try:
             server = RedisServer(port, process, place)
-            _wait_until_it_accepts(server)
+            wait_until_it_accepts(server)
             yield server
         finally:
-            _end(process)
+            end(process)
 
 
 def wait_until(condition: Any, what: str, limit_s: float = START_LIMIT_S) -> None:
@@ -116,7 +116,9 @@ def wait_until(condition: Any, what: str, limit_s: float = START_LIMIT_S) -> Non
         pause.wait(0.02)
 
 
-def _wait_until_it_accepts(server: RedisServer) -> None:
+def wait_until_it_accepts(server: RedisServer) -> None:
+    """Wait until its port answers; fail the test with its log when it ends instead."""
+
     def accepts() -> bool:
         if server.process.poll() is not None:
             log = server.directory / "redis.log"
@@ -129,7 +131,8 @@ def _wait_until_it_accepts(server: RedisServer) -> None:
     wait_until(accepts, "redis-server's port")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server that a test started."""
     # Killed, frozen or not: a server asked to end would first try to save, and there is nothing
     # to keep.
     process.kill()

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.session_store import Sample, check_session_store
+from rolling_deploy.remote.session_store_asked import check_session_store
+from rolling_deploy.remote.session_store_info import Sample
 from rolling_deploy.rollout.observed import Check, Verdict
 from rolling_deploy.settings import SessionStoreSettings
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.continuity import Sessions
+from rolling_deploy.operations.logouts import LogoutWatch
 from rolling_deploy.operations.losses import Ledger
 from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.store_places import check_store
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Clock, FenceToken
 from rolling_deploy.remote.health import probe
 from rolling_deploy.remote.opener import Opener, open_directly
-from rolling_deploy.remote.session_store import check_session_store
 from rolling_deploy.remote.warm_up import warm_up
 from rolling_deploy.rollout.facts import Opened
+from rolling_deploy.rollout.logouts import Logouts, Watching
 from rolling_deploy.rollout.losses import Counting, Losses
-from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
+from rolling_deploy.rollout.move import Condition, Drained, Free, Ready, Sign
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
@@ -85,6 +88,7 @@ class FleetMachines:
     """Load balancers that the last look did not reach."""
     _renderings: dict[str, Renderings] = field(default_factory=dict)
     _ledger: Ledger | None = None
+    _watch: LogoutWatch | None = None
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.site, self._source)
@@ -97,26 +101,33 @@ class FleetMachines:
         for name in sorted({*interest.backends, *interest.alive, *interest.ready}):
             calls["backend", name] = partial(self._look_at_backend, name, interest)
         if interest.store:
-            calls["store", ""] = self.check_store
+            asking = {*interest.backends, *interest.alive, *interest.ready}
+            calls["store", ""] = partial(self.check_store, sorted(asking), is_patient=True)
         if interest.losses is not None:
             calls["losses", ""] = partial(self._count, interest.losses)
-        came = at_once(calls)
-        balancers: dict[str, LoadBalancerSeen | Unreachable] = {}
-        backends: dict[str, BackendSeen | Unreachable] = {}
-        store: tuple[Check, ...] | None = None
-        losses: Losses | None = None
-        for (kind, name), value in came.items():
-            if kind == "balancer":
-                balancers[name] = value  # type: ignore[assignment] # by its key
-            elif kind == "backend":
-                backends[name] = value  # type: ignore[assignment] # by its key
-            elif kind == "losses":
-                losses = value  # type: ignore[assignment] # by its key
-            else:
-                store = value  # type: ignore[assignment] # by its key
-        lost = {name for name, seen in balancers.items() if isinstance(seen, Unreachable)}
+        if interest.logouts is not None:
+            calls["logouts", ""] = partial(self._look_for_signs, interest.logouts)
+        seen: dict[str, dict[str, Any]] = {kind: {} for kind, _ in calls}
+        for (kind, name), value in at_once(calls).items():
+            seen[kind][name] = value
+        balancers: dict[str, LoadBalancerSeen | Unreachable] = seen.get("balancer", {})
+        lost = {name for name, one in balancers.items() if isinstance(one, Unreachable)}
         self._cut_off = frozenset(lost)
-        return Seen(self.clock.now_ms(), balancers, backends, store, losses)
+        asked_once = {
+            kind: seen[kind][""] for kind in ("store", "losses", "logouts") if kind in seen
+        }
+        return Seen(self.clock.now_ms(), balancers, seen.get("backend", {}), **asked_once)
+
+    @property
+    def watch(self) -> LogoutWatch:
+        """Answers who looks for signs of logged-out users in this life."""
+        if self._watch is None:
+            self._watch = LogoutWatch(self.site)
+            self.site.also_close.append(self._watch.close)
+        return self._watch
+
+    def _look_for_signs(self, watching: Watching) -> Logouts:
+        return self.watch.look(watching, self.clock.now_ms())
 
     def _count(self, counting: Counting) -> Losses:
         if self._ledger is None:
@@ -203,15 +214,11 @@ class FleetMachines:
             for name in asking or self.site.nginx
         }
 
-    def check_store(self) -> tuple[Check, ...]:
-        """Answers the session store's checks."""
-        settings = self.site.inventory.session_store
-        connection = self.site.connections.get(settings.via) if settings.via else None
-        opener = connection.open_stream if connection else None
-        checks, self.site.store_sample = check_session_store(
-            settings, opener, canary=self.canary, previous=self.site.store_sample
-        )
-        return checks
+    def check_store(
+        self, backends: Collection[str] = (), *, is_patient: bool = False
+    ) -> tuple[Check, ...]:
+        """Answers the session store's checks, from these backends' places too."""
+        return check_store(self.site, backends, canary=self.canary, is_patient=is_patient)
 
     def wait(self, condition: Condition, limit_ms: int) -> None:
         """See `ports.Machines`. Where failed requests may halt the rollout, never long at once."""
@@ -236,6 +243,8 @@ class FleetMachines:
                         for name, version in condition.backends.items()
                     }
                 )
+            case Sign():
+                self.watch.wait(condition.watching, limit_ms)
 
     def _wait_free(self, name: str, limit_ms: int) -> None:
         if name in self.site.nginx:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.store_places import whole_from
 from rolling_deploy.remote.artifact import path_for
 from rolling_deploy.remote.session_sample import Sampled, sample_sessions
 from rolling_deploy.remote.session_store_link import LinkLost
@@ -89,11 +90,12 @@ def check_stored_sessions(site: Site, release: str, *, is_accepted: bool) -> tup
     why_not = _why_not(store, has_wars=bool(wars))
     if why_not:
         return (_line("compatibility", Verdict.NOT_CHECKED, why_not),)
-    connection = site.connections.get(store.via) if store.via else None
-    if store.via and connection is None:
-        return (_line("compatibility", Verdict.NOT_CHECKED, f"{store.via} is not connected"),)
+    whole = whole_from(site)
+    if whole.gap or (store.via and whole.opener is None):
+        reason = whole.gap or f"{store.via} is not connected"
+        return (_line("compatibility", Verdict.NOT_CHECKED, reason),)
     try:
-        sampled = sample_sessions(store, connection.open_stream if connection else None)
+        sampled = sample_sessions(store, whole.opener)
     except (LinkLost, ValueError) as error:
         return (_line("sample", Verdict.NOT_CHECKED, str(error)),)
     if sampled.gap and not sampled.sessions:
@@ -145,7 +147,10 @@ def _poisoned(sampled: Sampled) -> Iterable[Check]:
     count = sum(1 for values in sampled.sessions.values() if values == (b"null",))
     if count:
         share = f"{count} of {len(sampled.sessions)} sampled keys"
-        detail = f"{share} hold the placeholder `null`: whoever has such a cookie gets no session"
+        detail = (
+            f"{share} hold the placeholder `null`: whoever has such a cookie gets no session; "
+            "those that never expire (`TTL` says -1) are of logins that never ended: delete them"
+        )
         yield _line("poisoned keys", Verdict.WARNING, detail)
 
 

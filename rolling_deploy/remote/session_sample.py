@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from rolling_deploy.remote.session_store import open_link
+from rolling_deploy.remote.session_store import open_masters
 from rolling_deploy.remote.session_store_link import Link, LinkLost, Said
 
 if TYPE_CHECKING:
@@ -56,41 +56,50 @@ def sample_sessions(settings: SessionStoreSettings, opener: Opener | None) -> Sa
     """
     begun = time.monotonic()
     until = begun + settings.deadline_ms / 1000
-    with open_link(settings, opener, is_binary=True) as link:
-        sampling = _Sampling(link, settings.sample_max, until)
-        sampling.latency_before_us = max(_ping_us(link) for _ in range(PINGS))
-        try:
-            sampling.run(_pattern(settings.session_key))
-        except LinkLost as error:
-            sampling.gap = str(error)
+    with open_masters(settings, opener) as (links, missing):
+        parts = [(server, _Sampling(link, until)) for server, link in links.items()]
+        before_us = max(part.ping() for _, part in parts for _ in range(PINGS))
+        found = 0
+        for done, (server, part) in enumerate(parts):
+            # Of a cluster each master gives its part; who has fewer leaves more to the others.
+            share = -(-(settings.sample_max - found) // (len(parts) - done))
+            try:
+                part.run(_pattern(settings.session_key), share)
+            except LinkLost as error:
+                part.gap = str(error)
+            found += len(part.sessions)
+            part.gap = f"{server}: {part.gap}" if part.gap and len(parts) > 1 else part.gap
+    gaps = [f"not sampled: {missing}"] if missing else []
     return Sampled(
-        sampling.sessions,
-        sampling.skipped,
-        sampling.latency_before_us,
-        sampling.latency_during_us,
+        {key: values for _, part in parts for key, values in part.sessions.items()},
+        sum(part.skipped for _, part in parts),
+        before_us,
+        max(part.latency_during_us for _, part in parts),
         round((time.monotonic() - begun) * 1000),
-        sampling.gap,
+        "; ".join([*gaps, *(part.gap for _, part in parts if part.gap)]),
     )
 
 
 class _Sampling:
-    """One sample as it goes on."""
+    """One sample as it goes on, at one server."""
 
-    def __init__(self, link: Link, count: int, until: float) -> None:
+    def __init__(self, link: Link, until: float) -> None:
         self.sessions: dict[bytes, tuple[bytes, ...]] = {}
         self.skipped = 0
-        self.latency_before_us = 0
         self.latency_during_us = 0
         self.gap = ""
         self._link = link
-        self._count = count
         self._until = until
 
-    def run(self, pattern: str) -> None:
+    def ping(self) -> int:
+        """Answers how long one PING takes, in microseconds."""
+        return _ping_us(self._link)
+
+    def run(self, pattern: str, count: int) -> None:
         """Read until there are enough, none are left, or the time is over."""
         for keys in self._scanned(pattern):
             for first in range(0, len(keys), TOGETHER):
-                missing = self._count - len(self.sessions)
+                missing = count - len(self.sessions)
                 if missing <= 0:
                     return
                 self._read(keys[first : first + min(TOGETHER, missing)])

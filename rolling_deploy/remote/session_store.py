@@ -1,30 +1,28 @@
-"""The one door to redis-py: is the session store such that no session is lost, as far as seen.
+"""The one door to redis-py: links to the session store, whatever form it has.
 
-PING proves next to nothing: of twenty faults tried on a real server it did not notice ten. So
-the check logs in as the application does, writes and reads as it does, and asks the server
-about everything that loses sessions without an error.
+Of redis-py only the connection is used. Its clients for sentinels and clusters open sockets of
+their own, try again by themselves and fold many faults into one error; here each command goes
+through the stream that an SSH connection gave, once, and its answer is judged by itself.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import redis.connection
 import redis.exceptions
 
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.session_store_checks import ENDED_EARLY, Access, Examination
-from rolling_deploy.remote.session_store_info import Sample, line
-from rolling_deploy.remote.session_store_link import LinkLost, Said, Why
-from rolling_deploy.rollout.observed import Check, Verdict
+from rolling_deploy.remote.session_store_address import Address, Form, address_of, shown
+from rolling_deploy.remote.session_store_cluster import ClusterLink, find_cluster
+from rolling_deploy.remote.session_store_link import Link, LinkLost, Login, Said, Why, enter
+from rolling_deploy.remote.session_store_sentinel import elect
 
 if TYPE_CHECKING:
     import socket
@@ -32,60 +30,71 @@ if TYPE_CHECKING:
     from rolling_deploy.remote.opener import Opener
     from rolling_deploy.settings import SessionStoreSettings
 
-__all__ = ["Sample", "check_session_store"]
-
-URL_SHAPE = "redis://host:port/db or rediss://host:port/db"
 HIDDEN = "(hidden)"
 NO_SUCH_KEY = -2
 """What PTTL answers for a key that is not there."""
 
 
-def check_session_store(
-    settings: SessionStoreSettings,
-    opener: Opener | None,
-    *,
-    canary: bool,
-    previous: Sample | None,
-) -> tuple[tuple[Check, ...], Sample]:
-    """Answers a line for everything that was checked, and a sample for the next check.
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The store as one place reaches it.
 
-    Takes `deadline_ms` at the most, whatever the server does. Nothing is tried twice. Changes
-    nothing but the canary keys, which expire by themselves.
-
-    Args:
-        settings: where the store is, and the limits.
-        opener: through the SSH host that `via` names; None when there is no such connection
-            (refused if `via` is set, direct otherwise).
-        canary: write the canary keys; without, writing is not checked.
-        previous: the sample of the check before, to see evictions between the two.
-
-    Crash: the canary keys expire within a minute.
+    Attributes:
+        login: for the servers that hold sessions.
+        sentinel_login: for the sentinels.
+        tls: options of redis-py for TLS; None: without.
+        is_binary: answers come as bytes instead of text.
     """
-    if not settings.url:
-        return (line("session store", Verdict.NOT_CHECKED, "not configured"),), Sample()
-    if settings.via and opener is None:
-        reason = f"should be reached via {settings.via}, which is not connected"
-        return (line("reach", Verdict.REFUSED, reason),), Sample()
-    password = os.environ.get(settings.password_env) if settings.password_env else ""
-    if password is None:
-        reason = f"environment variable {settings.password_env} is not set"
-        return (line("authentication", Verdict.REFUSED, reason),), Sample()
-    try:
-        place = _place_of(settings)
-    except ValueError as error:
-        return (line("reach", Verdict.REFUSED, str(error)),), Sample()
-    link = RedisLink(place, opener or open_directly, settings.timeout_ms)
-    examination = Examination(
-        link,
-        replace(settings, username=settings.username or place.username),
-        access=Access(
-            f"{place} via {settings.via}" if settings.via else f"{place}", password, place.db
-        ),
-        canary=canary,
-        previous=previous,
+
+    address: Address
+    opener: Opener
+    timeout_ms: int
+    login: Login = field(repr=False)
+    sentinel_login: Login = field(repr=False)
+    tls: dict[str, Any] | None
+    is_binary: bool = False
+
+    def dial(self, host: str, port: int) -> RedisLink:
+        """Answers a link to one server; nothing is connected yet."""
+        return RedisLink(self, host, port)
+
+
+def store_of(
+    settings: SessionStoreSettings, opener: Opener | None, *, is_binary: bool = False
+) -> Store:
+    """Answers the store as it is reached through `opener`; None: directly.
+
+    Raises:
+        LinkLost: a variable that holds a password is not set.
+        ValueError: the settings cannot be right.
+    """
+    address = address_of(settings.url)
+    tls = None
+    if address.is_tls:
+        # redis-py's own reading of `?ssl_cert_reqs=none` and the like; the rest is not passed on.
+        url = f"rediss://store?{address.query}"
+        said = redis.connection.parse_url(url)  # type: ignore[no-untyped-call] # not typed
+        tls = {key: value for key, value in said.items() if key.startswith("ssl_")}
+    username = settings.username or address.username
+    return Store(
+        address,
+        opener or open_directly,
+        settings.timeout_ms,
+        Login(username, _secret(settings.password_env), address.db),
+        Login("", _secret(settings.sentinel_password_env)),
+        tls,
+        is_binary,
     )
-    lines, sample = _run_within(examination, link, settings.deadline_ms)
-    return tuple(_without(password, check) for check in lines), sample
+
+
+def _secret(variable: str) -> str:
+    if not variable:
+        return ""
+    secret = os.environ.get(variable)
+    if secret is None:
+        msg = f"environment variable {variable} is not set"
+        raise LinkLost(msg)
+    return secret
 
 
 def remaining_ms(settings: SessionStoreSettings, opener: Opener | None, key: str) -> int | None:
@@ -104,8 +113,8 @@ def remaining_ms(settings: SessionStoreSettings, opener: Opener | None, key: str
 @contextmanager
 def open_link(
     settings: SessionStoreSettings, opener: Opener | None, *, is_binary: bool = False
-) -> Iterator[RedisLink]:
-    """Enter the store as the application does: user, password, database.
+) -> Iterator[Link]:
+    """Enter the store as the application does: at the master, or wherever a key is.
 
     Args:
         is_binary: answers come as bytes instead of text.
@@ -114,104 +123,108 @@ def open_link(
         LinkLost: it cannot be reached or does not let us in.
         ValueError: the settings cannot be right.
     """
-    password = os.environ.get(settings.password_env) if settings.password_env else ""
-    if password is None:
-        raise LinkLost(f"environment variable {settings.password_env} is not set")
-    place = _place_of(settings)
-    user = settings.username or place.username
-    timeout_ms = settings.timeout_ms
-    link = RedisLink(place, opener or open_directly, timeout_ms, is_binary=is_binary)
+    store = store_of(settings, opener, is_binary=is_binary)
+    with _telling_no_secret(store):
+        link = link_to(store)
     try:
-        link.connect()
-        commands: list[tuple[str, ...]] = []
-        if password or user:
-            commands.append(("AUTH", *([user] if user else []), password))
-        if place.db:
-            commands.append(("SELECT", str(place.db)))
-        for said in link.ask(*commands) if commands else ():
-            if said.is_error:
-                raise LinkLost(_hidden(password, said.error))
         yield link
     finally:
         link.close()
 
 
-def _run_within(
-    examination: Examination, link: RedisLink, deadline_ms: int
-) -> tuple[list[Check], Sample]:
-    """Run the examination, and leave it behind at the deadline.
+@contextmanager
+def open_masters(
+    settings: SessionStoreSettings, opener: Opener | None
+) -> Iterator[tuple[dict[str, Link], str]]:
+    """Enter every server that holds sessions; answers come as bytes.
 
-    Socket timeouts alone do not bound it: a server that sends a byte now and then never times
-    out.
-    """
-    bugs: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            examination.run()
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that asked, if in time
-            bugs.append(error)
-
-    thread = threading.Thread(target=run, name="session-store", daemon=True)
-    thread.start()
-    thread.join(deadline_ms / 1000)
-    lines, sample, at = list(examination.lines), examination.sample, examination.at
-    is_late = thread.is_alive()
-    link.close()
-    if bugs and not is_late:
-        raise bugs[0]
-    if is_late:
-        reason = f"not done within {deadline_ms} ms, the last command was {link.asking}"
-        lines.append(line(at, Verdict.REFUSED, reason))
-        lines.append(line("the rest", Verdict.NOT_CHECKED, ENDED_EARLY))
-    return lines, sample
-
-
-def _without(password: str, check: Check) -> Check:
-    """Answers the line with the password hidden, should a server ever repeat it."""
-    if not password or password not in check.detail:
-        return check
-    return line(check.name, check.verdict, _hidden(password, check.detail))
-
-
-def _hidden(password: str, text: str) -> str:
-    return text.replace(password, HIDDEN) if password else text
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the store is, from its url."""
-
-    host: str
-    port: int
-    db: int
-    username: str
-    tls: dict[str, Any] | None
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-def _place_of(settings: SessionStoreSettings) -> _Place:
-    """Answers where the url points.
+    Yields:
+        The links by their addresses, and why some of a cluster's masters are not among them.
 
     Raises:
-        ValueError: it is not a url of a Redis server, or holds a password.
+        LinkLost: the store cannot be reached, or none of its masters lets us in.
+        ValueError: the settings cannot be right.
     """
-    parts = urlsplit(settings.url)
-    if parts.password:
-        msg = "the url holds a password, should be in the variable that `password_env` names"
-        raise ValueError(msg)
-    digits = parts.path.strip("/") or "0"
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname or not digits.isdecimal():
-        msg = f"the url should be {URL_SHAPE}, is `{settings.url}`"
-        raise ValueError(msg)
-    tls = None
-    if parts.scheme == "rediss":
-        # redis-py's own reading of `?ssl_cert_reqs=none` and the like; the rest is not passed on.
-        said = redis.connection.parse_url(settings.url)  # type: ignore[no-untyped-call] # not typed
-        tls = {key: value for key, value in said.items() if key.startswith("ssl_")}
-    return _Place(parts.hostname, parts.port or 6379, int(digits), parts.username or "", tls)
+    store = store_of(settings, opener, is_binary=True)
+    links: dict[str, Link] = {}
+    missing = []
+    with ExitStack() as ends:
+        if store.address.form is not Form.CLUSTER:
+            with _telling_no_secret(store):
+                link = link_to(store)
+            ends.callback(link.close)
+            yield {str(store.address): link}, ""
+            return
+        with _telling_no_secret(store):
+            cluster = find_cluster(store.dial, store.address.servers, store.login)
+        for server in cluster.masters:
+            link = store.dial(*server)
+            ends.callback(link.close)
+            try:
+                enter(link, store.login)
+                links[shown(server)] = link
+            except LinkLost as error:
+                missing.append(f"{shown(server)}: {hidden(store.login, str(error))}")
+        if not links:
+            raise LinkLost("; ".join(missing) or "the cluster names no master")
+        yield links, "; ".join(missing)
+
+
+def link_to(store: Store) -> Link:
+    """Answers an entered link to where the store's keys are; the caller closes it.
+
+    Raises:
+        LinkLost: there is none.
+    """
+    address = store.address
+    if address.form is Form.CLUSTER:
+        cluster = find_cluster(store.dial, address.servers, store.login)
+        return ClusterLink(store.dial, cluster, store.login)
+    server = address.servers[0]
+    if address.form is Form.SENTINEL:
+        election = elect(store.dial, address.servers, address.master, store.sentinel_login)
+        if election.master is None:
+            raise LinkLost(f"sentinels: {election.check.detail}")
+        server = election.master
+    link = store.dial(*server)
+    try:
+        enter(link, store.login)
+    except LinkLost as error:
+        link.close()
+        raise LinkLost(f"{shown(server)}: {error}") from error
+    return link
+
+
+def enter_each(store: Store, link: Link) -> None:
+    """Ask every master of a cluster whether it answers, by a link that `link_to` gave.
+
+    Raises:
+        LinkLost: one does not.
+    """
+    if not isinstance(link, ClusterLink):
+        return
+    for server in link.cluster.masters:
+        one = store.dial(*server)
+        try:
+            enter(one, store.login)
+            one.ask(("PING",))
+        except LinkLost as error:
+            raise LinkLost(f"{shown(server)}: {error}") from error
+        finally:
+            one.close()
+
+
+@contextmanager
+def _telling_no_secret(store: Store) -> Iterator[None]:
+    try:
+        yield
+    except LinkLost as error:
+        raise LinkLost(hidden(store.login, str(error))) from error
+
+
+def hidden(login: Login, text: str) -> str:
+    """Answers the text without the password, should a server ever repeat it."""
+    return text.replace(login.password, HIDDEN) if login.password else text
 
 
 class _OpenedConnection(redis.connection.Connection):
@@ -250,21 +263,18 @@ class _OpenedTlsConnection(redis.connection.SSLConnection, _OpenedConnection):
 class RedisLink:
     """The real link. Not for several threads, but `close` may come from another."""
 
-    def __init__(
-        self, place: _Place, opener: Opener, timeout_ms: int, *, is_binary: bool = False
-    ) -> None:
+    def __init__(self, store: Store, host: str, port: int) -> None:
         """Prepare; nothing is connected yet."""
-        kind = _OpenedConnection if place.tls is None else _OpenedTlsConnection
+        kind = _OpenedConnection if store.tls is None else _OpenedTlsConnection
         # Any: redis-py types its client, but not the connection below it.
         self._connection: Any = kind(
-            opener=opener,
-            timeout_ms=timeout_ms,
-            host=place.host,
-            port=place.port,
-            decode_responses=not is_binary,
-            **(place.tls or {}),
+            opener=store.opener,
+            timeout_ms=store.timeout_ms,
+            host=host,
+            port=port,
+            decode_responses=not store.is_binary,
+            **(store.tls or {}),
         )
-        self._timeout_ms = timeout_ms
         self.asking = "connecting"
         self.slowest = ""
         self.slowest_ms = 0
@@ -303,7 +313,8 @@ class RedisLink:
             return Said(error=str(error), why=Why.NOT_LOGGED_IN)
         except redis.exceptions.BusyLoadingError as error:
             return Said(error=str(error), why=Why.LOADING)
+        except redis.exceptions.AskError as error:  # MovedError is one too
+            word = "MOVED" if isinstance(error, redis.exceptions.MovedError) else "ASK"
+            return Said(error=f"{word} {error}", why=Why.ELSEWHERE)
         except redis.exceptions.ResponseError as error:
-            text = str(error)
-            is_elsewhere = text.startswith(("MOVED ", "ASK "))
-            return Said(error=text, why=Why.ELSEWHERE if is_elsewhere else Why.OTHER)
+            return Said(error=str(error))

@@ -13,7 +13,7 @@ from rolling_deploy.remote.session_store_link import Said, Why
 from rolling_deploy.rollout.observed import Check, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rolling_deploy.remote.session_store_link import Link
 
@@ -25,7 +25,13 @@ EXPIRES_S = 30
 PROLONGED_S = 60
 
 
-def check_canary(link: Link, key_prefix: str) -> tuple[Check, ...]:
+def canary_names(key_prefix: str) -> Iterator[str]:
+    """Answers names of canary keys without end, as the application would name a session."""
+    while True:
+        yield f"{key_prefix}{KEY_MARK}{secrets.token_hex(8)}"
+
+
+def check_canary(link: Link, names: Sequence[str]) -> tuple[Check, ...]:
     """Write, read, prolong and delete a few canary keys, and answer a line for each.
 
     The first line that is not well ends the check; the keys are deleted as far as it goes.
@@ -35,7 +41,6 @@ def check_canary(link: Link, key_prefix: str) -> tuple[Check, ...]:
 
     Crash: the keys expire within `PROLONGED_S`.
     """
-    names = [f"{key_prefix}{KEY_MARK}{secrets.token_hex(8)}" for _ in range(COUNT)]
     values = {name: secrets.token_hex(16) for name in names}
     written = link.ask(*(("SET", name, values[name], "EX", str(EXPIRES_S), "NX") for name in names))
     elsewhere = [said for said in written if said.why is Why.ELSEWHERE and said.is_error]
@@ -45,7 +50,7 @@ def check_canary(link: Link, key_prefix: str) -> tuple[Check, ...]:
         return (line("canary write", Verdict.NOT_CHECKED, detail),)
     checks = _steps(link, here, values, [said for said in written if said not in elsewhere])
     if elsewhere and all(check.verdict is Verdict.OK for check in checks):
-        detail = f"{len(elsewhere)} of {COUNT} keys belong to other nodes of the cluster"
+        detail = f"{len(elsewhere)} of {len(names)} keys belong to other nodes of the cluster"
         checks.append(line("canary elsewhere", Verdict.NOT_CHECKED, detail))
     return tuple(checks)
 
@@ -61,7 +66,7 @@ def _steps(
     checks.append(_said_by_all("canary read", read, [values[name] for name in names]))
     checks.append(_prolong(link, names))
     deleted = _delete(link, names)
-    done = f"{len(names)} keys" if _all_ones(deleted) else ""
+    done = _keys(len(names)) if _all_ones(deleted) else ""
     checks.append(_allowed_or_warn("canary delete", deleted, done))
     return checks
 
@@ -83,6 +88,10 @@ def _delete(link: Link, names: Sequence[str]) -> list[Said]:
     return link.ask(*(("DEL", name) for name in names))
 
 
+def _keys(count: int) -> str:
+    return "1 key" if count == 1 else f"{count} keys"
+
+
 def _all_ones(answers: Sequence[Said]) -> bool:
     return all(said.value == 1 for said in answers)
 
@@ -94,7 +103,7 @@ def _said_by_all(name: str, answers: Sequence[Said], wanted: Sequence[str]) -> C
         if said.value != value:
             detail = f"should be `{value}`, is `{said.value}`"
             return line(name, Verdict.REFUSED, detail)
-    return line(name, Verdict.OK, f"{len(answers)} keys")
+    return line(name, Verdict.OK, _keys(len(answers)))
 
 
 def _allowed_or_warn(name: str, answers: Sequence[Said], done: str) -> Check:

@@ -20,14 +20,18 @@ from rolling_deploy.remote.session_store_info import (
     line,
     not_checked_info,
     sample_of,
+    with_memory_explained,
 )
 from rolling_deploy.remote.session_store_link import Link, LinkLost, Said, Why
 from rolling_deploy.rollout.observed import Check, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rolling_deploy.settings import SessionStoreSettings
 
 ENDED_EARLY = "the examination ended early, see above"
+NO_CANARY = "--no-canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Examination:
         settings: SessionStoreSettings,
         *,
         access: Access,
-        canary: bool,
+        names: Sequence[str] | None,
         previous: Sample | None,
     ) -> None:
         """Prepare; nothing is asked yet.
@@ -69,7 +73,8 @@ class Examination:
             link: not connected.
             settings: user, prefix and limits.
             access: where it is, and what it is entered with.
-            canary: write the canary keys.
+            names: canary keys to write; None when none may be written, empty when that is
+                somebody else's to do.
             previous: what the check before this one saw.
         """
         self.lines: list[Check] = []
@@ -80,7 +85,7 @@ class Examination:
         self._place = access.place
         self._password = access.password
         self._db = access.db
-        self._canary = canary
+        self._names = names
         self._previous = previous
 
     def run(self) -> None:
@@ -153,7 +158,7 @@ class Examination:
             self.lines.extend(judge_info(info, self._settings.memory_used_max))
         self._examine_replicas(info, said.error)
         self._examine_cluster(info, said.error)
-        self._examine_writing()
+        self._examine_writing(info)
         self._examine_evictions(info, said.error)
         self.at = "latency"
         self._add(*self._latency())
@@ -179,12 +184,13 @@ class Examination:
             else:
                 self.lines.append(judge_cluster(fields_of(str(said.value))))
 
-    def _examine_writing(self) -> None:
+    def _examine_writing(self, info: dict[str, str]) -> None:
         self.at = "canary write"
-        if not self._canary:
-            self._add(Verdict.NOT_CHECKED, "--no-canary")
-            return
-        self.lines.extend(check_canary(self._link, self._settings.key_prefix))
+        if self._names is None:
+            self._add(Verdict.NOT_CHECKED, NO_CANARY)
+        elif self._names:
+            said = check_canary(self._link, self._names)
+            self.lines.extend(with_memory_explained(told, info) for told in said)
 
     def _examine_evictions(self, info: dict[str, str], reason: str) -> None:
         self.at = "evictions"

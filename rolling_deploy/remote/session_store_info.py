@@ -5,16 +5,18 @@ Pure: it reads the fields of INFO, and judges. A field that is not there is not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rolling_deploy.rollout.observed import Check, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Sequence
 
 SUBJECT = "session store"
 NO_EVICTION = "noeviction"
+OUT_OF_MEMORY = "used memory > 'maxmemory'"
 CLUSTER_SLOTS = 16_384
 
 
@@ -25,10 +27,12 @@ class Sample:
     Attributes:
         run_id: the server process's own identity; it changes with a restart or a failover.
         evicted_keys: keys evicted since that process started.
+        masters: of a cluster, the same for each of its masters, by its address.
     """
 
     run_id: str | None = None
     evicted_keys: int | None = None
+    masters: Mapping[str, Sample] = field(default_factory=dict)
 
 
 def line(name: str, verdict: Verdict, detail: str) -> Check:
@@ -40,6 +44,38 @@ def fields_of(text: str) -> dict[str, str]:
     """Answers the `key:value` lines of INFO or CLUSTER INFO."""
     pairs = (row.partition(":") for row in text.splitlines() if not row.startswith("#"))
     return {key: value.strip() for key, colon, value in pairs if colon}
+
+
+def merged(by_server: Mapping[str, Sequence[Check]]) -> list[Check]:
+    """Answers one line for each name out of several servers' lines: the worst, and whose it is."""
+    names = list(dict.fromkeys(check.name for checks in by_server.values() for check in checks))
+    return [
+        _merged(
+            name,
+            {
+                server: check
+                for server, checks in by_server.items()
+                for check in checks
+                if check.name == name
+            },
+        )
+        for name in names
+    ]
+
+
+WORST_FIRST = (Verdict.REFUSED, Verdict.WARNING, Verdict.NOT_CHECKED, Verdict.OK)
+
+
+def _merged(name: str, checks: Mapping[str, Check]) -> Check:
+    verdict = min((check.verdict for check in checks.values()), key=WORST_FIRST.index)
+    concerned: dict[str, list[str]] = {}
+    for server, check in checks.items():
+        if check.verdict is verdict:
+            concerned.setdefault(check.detail.removeprefix(server).strip(), []).append(server)
+    if len(checks) > 1 and list(map(len, concerned.values())) == [len(checks)]:
+        return line(name, verdict, f"{next(iter(concerned))} (all {len(checks)} masters)")
+    told = "; ".join(f"{', '.join(who)}: {detail}" for detail, who in concerned.items())
+    return line(name, verdict, told)
 
 
 def judge_info(info: Mapping[str, str], memory_used_max: float) -> tuple[Check, ...]:
@@ -84,6 +120,16 @@ def judge_replicas(info: Mapping[str, str], minimum: int | None, reason: str) ->
     return line("replicas", Verdict.OK, f"{good} good replicas, {minimum} needed for writes")
 
 
+def unserved(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Answers the ranges of slots that none of these holds, first and last."""
+    missing, free = [], 0
+    for first, last in sorted(ranges):
+        if first > free:
+            missing.append((free, first - 1))
+        free = max(free, last + 1)
+    return [*missing, (free, CLUSTER_SLOTS - 1)] if free < CLUSTER_SLOTS else missing
+
+
 def judge_cluster(state: Mapping[str, str]) -> Check:
     """Answers whether every slot of the cluster is served, from CLUSTER INFO."""
     said = state.get("cluster_state", "unknown")
@@ -94,6 +140,20 @@ def judge_cluster(state: Mapping[str, str]) -> Check:
     return line(
         "cluster", Verdict.REFUSED, f"{detail}: sessions in the other slots cannot be written"
     )
+
+
+def with_memory_explained(told: Check, info: Mapping[str, str]) -> Check:
+    """Answers the line; where memory is full, with why nothing could be thrown away for a write."""
+    policy = info.get("maxmemory_policy", "")
+    if OUT_OF_MEMORY not in told.detail or not policy:
+        return told
+    if policy == NO_EVICTION:
+        reason = "noeviction throws nothing away"
+    elif policy.startswith("volatile"):
+        reason = f"it is full of keys that never expire, which {policy} keeps"
+    else:
+        reason = f"{policy} found nothing to throw away"
+    return replace(told, detail=f"{told.detail}; {reason}")
 
 
 def judge_evictions(

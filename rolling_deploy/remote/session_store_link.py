@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -49,6 +49,10 @@ class Link(Protocol):
     """One connection to the session store."""
 
     @property
+    def asking(self) -> str:
+        """The command that was asked last."""
+
+    @property
     def slowest_ms(self) -> int:
         """The longest any round trip has taken, in milliseconds."""
 
@@ -69,3 +73,45 @@ class Link(Protocol):
         Raises:
             LinkLost: an answer did not come; the commands may have been done.
         """
+
+    def close(self) -> None:
+        """Close it; whoever waits on it gets an error at once."""
+
+
+class Dial(Protocol):
+    """Makes a link to one server of the store; nothing is connected yet."""
+
+    def __call__(self, host: str, port: int) -> Link:
+        """Answers the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a server of the store is entered with; empty for what is not given."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    db: int = 0
+
+    def commands(self) -> list[tuple[str, ...]]:
+        """Answers what must be asked first."""
+        commands: list[tuple[str, ...]] = []
+        if self.password or self.username:
+            # Without a password too: a user with `nopass` may have fewer rights than the default.
+            commands.append(("AUTH", *([self.username] if self.username else []), self.password))
+        if self.db:
+            commands.append(("SELECT", str(self.db)))
+        return commands
+
+
+def enter(link: Link, login: Login) -> None:
+    """Connect and log in.
+
+    Raises:
+        LinkLost: it cannot be reached or does not let us in.
+    """
+    link.connect()
+    commands = login.commands()
+    for said in link.ask(*commands) if commands else ():
+        if said.is_error:
+            raise LinkLost(said.error)

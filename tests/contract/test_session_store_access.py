@@ -294,7 +294,7 @@ def test_a_user_who_needs_a_password_is_refused_without_one() -> None:
 
 
 def site_with(server: RedisServer, directory: Path) -> Site:
-    store = f"session_store: {{url: {server.url}}}\n"
+    store = f"session_store: {{url: {server.url}, asked_from: via}}\n"
     return Site(inventory_in(directory, INVENTORY + store), {})
 
 

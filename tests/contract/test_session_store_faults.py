@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.session_store import check_session_store
+from rolling_deploy.remote.session_store_asked import check_session_store
 from rolling_deploy.rollout.observed import Verdict
 from tests.redis_server import BINARY, WHY_SKIPPED, RedisServer, free_port, redis_server, wait_until
 from tests.session_store_lines import (

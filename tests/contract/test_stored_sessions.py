@@ -31,6 +31,7 @@ backends:
   - {{name: app2, host: web1, address: "10.0.0.11:8081", upgrade: {{catalina_base: /srv/app2}}}}
 session_store:
   url: {url}
+  asked_from: via
 {more}
 """
 KEY = '  session_key: "shop:session[1]:{id}"'
