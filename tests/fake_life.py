@@ -11,8 +11,9 @@ from rolling_deploy.ports import Event, FenceToken
 from rolling_deploy.rollout.facts import Fact, Intended, Opened
 from rolling_deploy.rollout.fold import step_key
 from rolling_deploy.rollout.journal import Chain, Entry, encode, entries_after
+from rolling_deploy.rollout.logouts import Logouts
 from rolling_deploy.rollout.losses import Losses
-from rolling_deploy.rollout.move import Condition, Drained, Free, Ready
+from rolling_deploy.rollout.move import Condition, Drained, Free, Ready, Sign
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Interest,
@@ -27,6 +28,7 @@ from tests.fake_faults import Crash, Fault, Plan
 from tests.fake_load_balancer import (
     FakeLoadBalancer,
 )
+from tests.fake_logouts import look_for_signs
 from tests.fake_losses import read_on
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Life:
     known: list[Entry] = field(default_factory=list)
     lines: tuple[bytes, ...] = ()
     losses: Losses | None = None
+    logouts: Logouts | None = None
 
     def __post_init__(self) -> None:
         self.known = list(self.chain.entries)
@@ -121,7 +124,10 @@ class Life:
             self.losses = read_on(world.logs, interest.losses, self.losses)
         store = world.store if interest.store else None
         losses = self.losses if interest.losses is not None else None
-        return Seen(now_ms, balancers, backends, store, losses)
+        logouts = None
+        if interest.logouts is not None:
+            logouts = self.logouts = look_for_signs(world, interest.logouts, self.logouts)
+        return Seen(now_ms, balancers, backends, store, losses, logouts)
 
     def wait(self, condition: Condition, limit_ms: int) -> None:
         """Let time pass until the condition holds, or to the limit."""
@@ -155,6 +161,10 @@ class Life:
                     and version in (None, world.backends[name].version)
                     for name, version in condition.backends.items()
                 )
+            case Sign():
+                before = self.logouts or condition.watching.so_far
+                seen = look_for_signs(world, condition.watching, before)
+                return seen.count > before.count
 
     def perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
         """Do a step on its machine, or what the fault makes of it."""

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rolling_deploy.operations.site import Site
+from rolling_deploy.operations.store_places import whole_from
 from rolling_deploy.remote.canary_seal import NotSealable, seal
 from rolling_deploy.remote.canary_seal import opened as unsealed
 from rolling_deploy.remote.canary_session import Node, Session
 from rolling_deploy.remote.opener import Opener
 from rolling_deploy.remote.session_canary import keep, prove
 from rolling_deploy.remote.session_store import remaining_ms
-from rolling_deploy.rollout.facts import Opened
+from rolling_deploy.rollout.facts import Opened, Purpose
 from rolling_deploy.rollout.step import Continuity, Goal, Keep, Outcome, Result
 
 NOT_CONFIGURED = Result(Outcome.NOT_CHECKED, "no session canary is configured")
+NOT_YET = Result(Outcome.NOT_CHECKED, "not shared before every backend is set up")
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Sessions:
         canary = self.site.inventory.canary
         if not canary.is_configured:
             return NOT_CONFIGURED
+        if opened.purpose is not Purpose.DEPLOY:
+            return NOT_YET
         gap = ""
         if not self._kept and step.kept:
             try:
@@ -101,8 +105,8 @@ class Sessions:
         store, canary = self.site.inventory.session_store, self.site.inventory.canary
         if not store.url or not store.session_key:
             return None
-        connection = self.site.connections.get(store.via) if store.via else None
-        if store.via and connection is None:
+        whole = whole_from(self.site)
+        if whole.gap or (store.via and whole.opener is None):
             return None
         key = store.session_key.replace("{id}", session.cookies.get(canary.cookie, ""))
-        return remaining_ms(store, connection.open_stream if connection else None, key)
+        return remaining_ms(store, whole.opener, key)

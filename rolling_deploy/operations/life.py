@@ -31,7 +31,6 @@ from rolling_deploy.rollout.facts import (
     Halted,
     Met,
     Opened,
-    Purpose,
     TakenOver,
 )
 from rolling_deploy.rollout.journal import Chain, Entry
@@ -95,6 +94,8 @@ ADVICE = {
     Cause.STORE: "mend the session store, then `rolling-deploy resume`; or `rolling-deploy abort`",
     Cause.ERRORS: "look into the applications' and nginx's error logs; `rolling-deploy abort` goes "
     "back; `rolling-deploy resume` goes on, and counts from then on",
+    Cause.SESSIONS: "look into the applications' logs; `rolling-deploy abort` goes back; "
+    "`rolling-deploy resume` goes on, and does not halt for users who are logged out again",
     Cause.CAPACITY: "bring the others back, then `rolling-deploy resume`; or "
     "`rolling-deploy abort`",
 }
@@ -138,7 +139,7 @@ def site_text(record: Record, seen: Seen | None) -> str:
     for name, one in sorted((seen.load_balancers if seen else {}).items()):
         if isinstance(one, Unreachable):
             texts.append(f"{name} was not seen ({one.detail})")
-        elif one.live is None and opened.purpose is Purpose.DEPLOY:
+        elif one.live is None and opened.purpose.changes_backends:
             texts.append(f"{name} DOES NOT ANSWER on its generation port: look at its nginx")
     for name, backend in sorted((seen.backends if seen else {}).items()):
         health = backend.health if isinstance(backend, BackendSeen) else None
@@ -290,7 +291,7 @@ def _still_the_same(fresh: InHand, token: FenceToken, *, is_new: bool) -> None:
 def _prune(desk: Desk, site: Site, record: Record, token: FenceToken) -> None:
     """Remove old artifacts, only now that the record is closed, never what could be needed."""
     opened = record.opened
-    if opened.purpose is not Purpose.DEPLOY or record.closed is None:
+    if not opened.purpose.changes_backends or record.closed is None:
         return
     if record.closed.ending is not Ending.DONE:
         return  # what the last completed rollout left could still be gone back to

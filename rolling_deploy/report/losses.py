@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.rollout.losses import (
     UNTOLD,
     Count,
@@ -70,8 +69,8 @@ def losses_lines(record: Record) -> list[str]:
     losses = record.losses
     if losses is None:
         reason = "nothing was looked at"
-        if record.opened.purpose is not Purpose.DEPLOY:
-            reason = "only while a release is deployed"
+        if not record.opened.purpose.changes_backends:
+            reason = "only while backends are taken out"
         if not record.opened.policy.counts_losses:
             reason = "no prober, no access logs configured"
         return [f"losses: not counted ({reason})"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rolling_deploy.report.columns import columns
+from rolling_deploy.report.logouts import logouts_lines, logouts_object
 from rolling_deploy.report.losses import losses_lines, losses_object, requests_object
 from rolling_deploy.report.plain import printable
 from rolling_deploy.report.wording import backend_state, closed_text, duration
@@ -34,6 +35,7 @@ def summary_object(entries: Sequence[Entry], record: Record) -> dict[str, Any]:
         "forced": [e.fact.detail for e in entries if isinstance(e.fact, Forced)],
         "requests": requests_object(record),
         "losses": losses_object(record),
+        "logouts": logouts_object(record),
         "sessions": None,
     }
 
@@ -47,6 +49,7 @@ def summary_lines(entries: Sequence[Entry], record: Record) -> list[str]:
     lines += ["", f"  took {duration(report['duration_ms'])}; reloads: {reloads}"]
     lines += [f"  forced: {printable(text)}" for text in report["forced"]]
     lines += [f"  not checked: {printable(text)}" for text in report["not_checked"]]
+    lines += [f"  {printable(text)}" for text in logouts_lines(record)]
     lines += [f"  {printable(text)}" for text in losses_lines(record)]
     return [printable(line) for line in lines]
 

@@ -15,6 +15,7 @@ from rolling_deploy.rollout.facts import (
     GaveUp,
     Halted,
     Intended,
+    Marked,
     Met,
     Opened,
     Proved,
@@ -24,8 +25,10 @@ from rolling_deploy.rollout.facts import (
     TakenOver,
     TurnedBack,
     Waiting,
+    Watched,
 )
 from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.logouts import signs_text
 from rolling_deploy.rollout.losses import failures_text
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
@@ -137,6 +140,9 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
             return "", f"wave {fact.claim} back in rotation, proved on {where}"
         case Counted() as fact:
             return _counted_text(fact, record)
+        case Watched() as fact:
+            signs = signs_text(fact.logouts)
+            return ("", f"users may be logged out: {signs}") if signs else None
         case Halted() as fact:
             return "", f"halted ({fact.cause}): {fact.reason}"
         case Decided() as fact:
@@ -146,7 +152,7 @@ def _entry_text(entry: Entry, record: Record) -> tuple[str, str] | None:  # noqa
             return "", f"{fact.by} says: {fact.direction}{_because(fact.reason)}"
         case Closed() as fact:
             return "", closed_text(record, fact)
-        case Intended() | Waiting():
+        case Intended() | Waiting() | Marked():
             return None
 
 
@@ -172,6 +178,9 @@ def opened_text(opened: Opened) -> str:
             return (
                 f"rollout {opened.rollout}: {opened.application} {opened.release} on {names}{why}"
             )
+        case Purpose.SETUP:
+            names = ", ".join(opened.order)
+            return f"{opened.rollout}: setting up {names}{_because(opened.reason)}"
         case Purpose.ADOPT:
             return f"{opened.rollout}: adopting on {', '.join(opened.load_balancers)}"
         case Purpose.UNADOPT:
@@ -182,13 +191,13 @@ def closed_text(record: Record, closed: Closed) -> str:
     """Answers the last line of a rollout."""
     opened = record.opened
     match closed.ending:
-        case Ending.DONE if opened.purpose is Purpose.DEPLOY:
+        case Ending.DONE if opened.purpose.changes_backends:
             return f"done: {serving_text(record)}"
         case Ending.DONE:
             return "done"
         case Ending.WENT_BACK:
             return f"failed and went back: {closed.reason}"
-        case Ending.ABORTED if opened.purpose is Purpose.DEPLOY:
+        case Ending.ABORTED if opened.purpose.changes_backends:
             return f"aborted: {serving_text(record)}"
         case Ending.ABORTED:
             return "aborted"
@@ -213,9 +222,12 @@ def serving_text(record: Record) -> str:
     every = (*opened.already, *opened.order, *sorted(opened.parked))
     new = [b for b in every if record.done.get(b) is Goal.RELEASE]
     others = [f"{b}: {backend_state(record, b)}" for b in every if b not in new]
+    is_setup = opened.purpose is Purpose.SETUP
     if not others:
-        return f"every backend serves {opened.release}"
-    head = f"{', '.join(new)} on {opened.release}; " if new else ""
+        return "every backend is set up" if is_setup else f"every backend serves {opened.release}"
+    names = ", ".join(new)
+    head = f"{names} set up; " if is_setup else f"{names} on {opened.release}; "
+    head = head if new else ""
     return head + "; ".join(others)
 
 
@@ -229,12 +241,13 @@ def backend_state(record: Record, backend: str) -> str:
         return _claimed_state(record, backend)
     if backend in record.left_out:
         return "out of rotation, not proven good"
-    if record.done.get(backend) is Goal.RELEASE:
-        return f"serving {opened.release}"
-    if record.done.get(backend) is Goal.PREVIOUS:
-        return "back on what ran before, serving"
     before = opened.before.get(backend)
     version = f" {before.version}" if before and before.version else ""
+    if record.done.get(backend) is Goal.RELEASE:
+        is_setup = opened.purpose is Purpose.SETUP
+        return f"serving{version}, set up" if is_setup else f"serving {opened.release}"
+    if record.done.get(backend) is Goal.PREVIOUS:
+        return "back on what ran before, serving"
     staged = ", staged" if backend in record.staged else ""
     return f"serving{version}{staged}"
 

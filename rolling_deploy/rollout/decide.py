@@ -19,9 +19,11 @@ having had nothing to say.
 | stage             | an artifact is not staged                  | stage all of them          |
 | keep_sessions     | no session of the release in service is    | make some, and have        |
 |                   | kept, and nothing was claimed yet          | another backend read them  |
+| keep_capacity     | the others can no longer carry it alone    | give up what is unchanged  |
 | take_out          | a claimed backend is still sent to         | publish and reload         |
 | drain             | an earlier nginx worker may still send     | wait, or the limit         |
-| keep_capacity     | the others can no longer carry it alone    | give up what is unchanged  |
+| mark_logs         | where a log ended before the stop is not   | note it                    |
+|                   | known                                      |                            |
 | activate          | a claimed backend is not on its target     | stop, swap, start          |
 | become_ready      | it does not answer as it should yet        | wait, or the limit         |
 | warm_up           | not warm on this target                    | real requests              |
@@ -31,6 +33,8 @@ having had nothing to say.
 | release           | every load balancer agrees                 | note the claim over        |
 | end_in_trouble    | something failed on the way                | halt, or end as went back  |
 | mind_errors       | more requests failed than the policy says  | halt                       |
+| mind_logouts      | a wave is back and not watched yet, or     | wait a little and note     |
+|                   | users are being logged out                 | what was seen, or halt     |
 | claim_next        | backends are pending                       | note the next wave         |
 | finish            | nothing is left                            | close                      |
 
@@ -53,14 +57,25 @@ from rolling_deploy.rollout.facts import (
     Forced,
     GaveUp,
     Halted,
+    Marked,
     Proved,
     Purpose,
     Released,
     TurnedBack,
     Waiting,
+    Watched,
 )
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure
 from rolling_deploy.rollout.fold import step_key
+from rolling_deploy.rollout.logouts import (
+    LOG_ENDS,
+    SIGN,
+    Logouts,
+    Watching,
+    is_surge,
+    signs_text,
+    surge_text,
+)
 from rolling_deploy.rollout.losses import LAST_COUNT, Counting, Losses, failures_text
 from rolling_deploy.rollout.move import (
     Act,
@@ -72,6 +87,7 @@ from rolling_deploy.rollout.move import (
     Move,
     Note,
     Ready,
+    Sign,
     Wait,
 )
 from rolling_deploy.rollout.observed import (
@@ -118,15 +134,17 @@ def interest(record: Record) -> Interest:
         unstaged = frozenset(pending) - record.staged if is_forward else frozenset()
         store = bool(pending) and is_forward
         losses = _counting(view)
-        return Interest(balancers, unstaged, others, store=store, losses=losses)
+        watching = _watching(view)
+        return Interest(balancers, unstaged, others, store=store, losses=losses, logouts=watching)
     untouched = [b for b in claim.unsettled if b not in claim.activated]
-    others = _witnesses(record, frozenset(claim.backends))
+    others = _witnesses(record, _held(record))
     return Interest(
         balancers,
         backends=frozenset(claim.unsettled),
         alive=others if untouched else frozenset(),
         ready={b: view.version_of(b) for b in claim.unsettled if b in claim.activated},
         losses=_counting(view),
+        logouts=_marking(view),
     )
 
 
@@ -134,10 +152,52 @@ def _counting(view: View) -> Counting | None:
     """How losses are to be counted; a rollout that deploys nothing counts none."""
     record = view.record
     opened = record.opened
-    if not opened.policy.counts_losses or opened.purpose is not Purpose.DEPLOY:
+    if not opened.policy.counts_losses or not opened.purpose.changes_backends:
         return None
     is_last = view.began(LAST_COUNT) is not None
     return Counting(record.losses or Losses(), record.claims, is_last)
+
+
+def _watches(record: Record) -> bool:
+    """Whether signs of logged-out users count: not on the way back, which may be the cure."""
+    opened = record.opened
+    is_forward = record.direction is Direction.FORWARD and opened.purpose is Purpose.DEPLOY
+    return opened.policy.watches_logouts and is_forward
+
+
+def _unmarked(view: View) -> tuple[str, ...]:
+    """The backends that are to be stopped for the release, and whose log's end is not noted."""
+    claim = view.record.claim
+    if claim is None or not _watches(view.record):
+        return ()
+    known = claim.activated | claim.marked | frozenset(claim.turned_back)
+    return tuple(b for b in claim.unsettled if b not in known)
+
+
+def _marking(view: View) -> Watching | None:
+    """What to look at right before a stop; only once it was said that this is the next thing.
+
+    The logs of a few others are read on from here too: while both releases serve, it is the old
+    one that may not understand what the new one has stored.
+    """
+    record, fresh = view.record, _unmarked(view)
+    if not fresh or view.began(LOG_ENDS) is None:
+        return None
+    others = _witnesses(record, frozenset(view.claim.backends))
+    new = frozenset(fresh) | (others - record.marks.keys())
+    return Watching(frozenset(fresh) | others, record.logouts or Logouts(), new)
+
+
+def _watching(view: View) -> Watching | None:
+    """What to look at once a wave is back, or None when that was done.
+
+    Of the wave, of the one before (it has had users for longer), and of the others marked then.
+    """
+    record = view.record
+    if not _watches(record) or record.logouts is None or record.watched >= record.claims:
+        return None
+    last = {b for b, claim in record.marks.items() if claim >= record.claims - 1}
+    return Watching(frozenset(last), record.logouts, since_ms=record.watch_since_ms)
 
 
 def _witnesses(record: Record, claimed: frozenset[str]) -> frozenset[str]:
@@ -365,6 +425,26 @@ def _serving_other(view: View, goal: Goal, claimed: frozenset[str]) -> list[str]
     return [b for b in order if b in able and is_new[b] is (goal is Goal.PREVIOUS)]
 
 
+def keep_capacity(view: View) -> Move | None:
+    """The others are asked again before a reload takes anything out, which may be hours and a
+    person's answer after the claim, and right before the stop: one of them may have failed
+    meanwhile.
+    """
+    untouched = _untouched(view)
+    if not untouched:
+        return None
+    held = _held(view.record)
+    short = _short_of(view, held)
+    if not short:
+        return None
+    return _ask_everybody(view, held) or Note((GaveUp(untouched, Cause.CAPACITY, short),))
+
+
+def _held(record: Record) -> frozenset[str]:
+    """Answers what of the wave in hand is, or is to be, out."""
+    return wanted_out(record) & frozenset(record.claim.backends if record.claim else ())
+
+
 def take_out(view: View) -> Move | None:
     """Mark the claim down on every load balancer at once. While it is not proved on all of them
     nothing on the backends is touched.
@@ -450,18 +530,6 @@ def drain(view: View) -> Move | None:
     return Note((GaveUp(untouched, Cause.DRAIN, reason),))
 
 
-def keep_capacity(view: View) -> Move | None:
-    """Right before the stop the others are asked again: one of them may have failed meanwhile."""
-    untouched = _untouched(view)
-    if not untouched:
-        return None
-    claimed = frozenset(view.claim.backends)
-    short = _short_of(view, claimed)
-    if not short:
-        return None
-    return _ask_everybody(view, claimed) or Note((GaveUp(untouched, Cause.CAPACITY, short),))
-
-
 def _ask_everybody(view: View, claimed: frozenset[str]) -> Move | None:
     """Before capacity is called short, everybody who could serve is asked; None once they were."""
     is_everybody = _witnesses(view.record, claimed) >= _in_rotation(view.record) - claimed
@@ -475,7 +543,9 @@ def _short_of(view: View, claimed: frozenset[str]) -> str:
     away, so bringing back what was left out is never refused for lack of the others.
     """
     record = view.record
-    if claimed <= record.left_out:
+    returned = record.claim.returned if record.claim else frozenset()
+    out_already = record.left_out - returned
+    if claimed <= out_already:
         return ""
     healthy = {
         name
@@ -484,7 +554,7 @@ def _short_of(view: View, claimed: frozenset[str]) -> str:
     }
     problems = []
     for upstream, members in sorted(record.opened.upstreams.items()):
-        if not claimed & set(members) - record.left_out:
+        if not claimed & set(members) - out_already:
             continue
         for where, down in _down_by(view).items():
             left = sorted(healthy & set(members) - claimed - down)
@@ -522,6 +592,26 @@ def _unwell(view: View) -> str:
         elif seen.health is not None and not seen.health.is_good:
             texts.append(f"{name}: {seen.health.detail}")
     return f" ({'; '.join(texts)})" if texts else ""
+
+
+def mark_logs(view: View) -> Move | None:
+    """What the release writes is what its backends' logs hold from here on. It is in the record
+    before the stop, so that any later life reads from there.
+    """
+    fresh = _unmarked(view)
+    if not fresh:
+        return None
+    if view.began(LOG_ENDS) is None:
+        return Note((Waiting(LOG_ENDS),))
+    others = _witnesses(view.record, frozenset(view.claim.backends))
+    return Note((Marked(fresh, tuple(sorted(others)), _news_of_logouts(view)),))
+
+
+def _news_of_logouts(view: View) -> Logouts:
+    seen = view.seen.logouts
+    if seen is None:
+        return Logouts(gaps=frozenset({"logs and sessions were not looked at"}))
+    return seen.since(view.record.logouts or Logouts())
 
 
 def activate(view: View) -> Move | None:
@@ -764,6 +854,51 @@ def mind_errors(view: View) -> Move | None:
     return _end(view, Cause.ERRORS, errors) if errors else None
 
 
+def mind_logouts(view: View) -> Move | None:
+    """Users who are logged out halt the rollout while most of the fleet is as it was.
+
+    A release that does it shows it on its first wave, so that one is watched for a while, and the
+    last, since nobody looks later. In between the next look is never far, and covers this wave.
+    """
+    record, policy = view.record, view.record.opened.policy
+    logged_out = _logged_out(record)
+    if logged_out:
+        return _end(view, Cause.SESSIONS, f"users are being logged out: {logged_out}")
+    watching = _watching(view)
+    if watching is None:
+        return None
+    news = _news_of_logouts(view)
+    is_worth_waiting = record.watched == 0 or not view.pending
+    is_enough = record.logouts is not None and (
+        record.logouts.count + news.count > policy.logout_lines_max
+    )
+    if is_worth_waiting and policy.watch_ms and not is_enough:
+        names = ", ".join(sorted(watching.backends))
+        why = f"whether users are logged out, by the logs of {names}"
+        waiting = _wait(view, SIGN, Sign(watching), policy.watch_ms, why)
+        if waiting is not None:
+            return waiting
+    return Note((Watched(record.claims, news),))
+
+
+def _logged_out(record: Record) -> str:
+    """Answers by which signs users are being logged out, or an empty text.
+
+    A person who went on in spite of them has decided; they are only told from then on.
+    """
+    logouts, policy = record.logouts, record.opened.policy
+    if logouts is None or record.are_logouts_accepted or not _watches(record):
+        return ""
+    signs = []
+    if logouts.count > policy.logout_lines_max:
+        signs.append(signs_text(logouts))
+    before, now = record.pace_before, logouts.pace
+    surge = is_surge(before, now, policy.logout_ratio, policy.logout_new_min)
+    if surge and before is not None and now is not None:
+        signs.append(surge_text(before, now))
+    return "; ".join(signs)
+
+
 def claim_next(view: View) -> Move | None:
     """Claim the next wave, when the others can carry the load and the sessions are safe."""
     record = view.record
@@ -785,7 +920,7 @@ def finish(view: View) -> Move | None:
     record = view.record
     left_out = record.left_out - record.skipped
     aborted = record.direction is not Direction.FORWARD
-    if aborted or record.opened.purpose is not Purpose.DEPLOY:
+    if aborted or not record.opened.purpose.changes_backends:
         left_out &= record.changed  # the others were out before we came
     if left_out:
         names = ", ".join(sorted(left_out))
@@ -804,9 +939,10 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     give_up_untouched,
     stage,
     keep_sessions,
+    keep_capacity,
     take_out,
     drain,
-    keep_capacity,
+    mark_logs,
     activate,
     become_ready,
     warm_up,
@@ -816,6 +952,7 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     release,
     end_in_trouble,
     mind_errors,
+    mind_logouts,
     claim_next,
     finish,
 )

@@ -67,6 +67,21 @@ class Policy:
     rollout. None: they are only counted. No default number: a site's usual noise is its own."""
     proves_sessions: bool = False
     """A session canary is configured, so every backend has to prove that sessions survive."""
+    watches_logouts: bool = False
+    """Signs of logged-out users are looked for after each wave."""
+    watch_ms: int = 5_000
+    """How long they are waited for after the first and the last wave, since they show only with
+    users' requests. Of people who click every half minute a sixth does so in 5 s: enough to tell
+    of a release that logs everybody out, and little beside what a restart takes."""
+    logout_lines_max: int = 0
+    """More lines than this halt the rollout. None is usual: 0 were written in compatible rolls of
+    Tomcat 10.1 with Redisson 3.39."""
+    logout_ratio: float = 3.0
+    """Sessions must come so many times as fast as before to count. An ordinary morning doubles
+    them within ten minutes or more, which is 1.2 within the 5 minutes that are compared with."""
+    logout_new_min: int = 20
+    """And so many of the sampled ones must be new: where 6 are expected, 20 come by chance once in
+    a hundred thousand times."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from rolling_deploy.rollout.facts import (
     GaveUp,
     Halted,
     Intended,
+    Marked,
     Met,
     Opened,
     Proved,
@@ -30,8 +31,10 @@ from rolling_deploy.rollout.facts import (
     TakenOver,
     TurnedBack,
     Waiting,
+    Watched,
 )
 from rolling_deploy.rollout.journal import Entry
+from rolling_deploy.rollout.logouts import Logouts, faster
 from rolling_deploy.rollout.losses import LAST_COUNT, Losses
 from rolling_deploy.rollout.record import Claim, Record
 from rolling_deploy.rollout.step import (
@@ -132,9 +135,13 @@ def advance(record: Record, entry: Entry) -> Record:
         case Proved() as fact:
             return _proved(record, fact)
         case Released() as fact:
-            return _released(record)
+            return _released(record, entry.at_ms)
         case Counted() as fact:
             return _counted(record, fact)
+        case Marked() as fact:
+            return _marked(record, fact)
+        case Watched() as fact:
+            return _watched(record, fact, entry.at_ms)
         case Halted() as fact:
             return replace(record, halted=fact)
         case Decided() as fact:
@@ -153,7 +160,12 @@ def _taken_over(record: Record, at_ms: int) -> Record:
     claim = record.claim
     if claim is not None:
         claim = replace(claim, waits=_from_now(claim.waits, at_ms))
-    return replace(record, claim=claim, waits=_from_now(record.waits, at_ms))
+    return replace(
+        record,
+        claim=claim,
+        waits=_from_now(record.waits, at_ms),
+        watch_since_ms=at_ms if record.watch_since_ms else 0,
+    )
 
 
 def _from_now(waits: Mapping[str, int], at_ms: int) -> dict[str, int]:
@@ -175,7 +187,10 @@ def _intended(record: Record, seq: int, fact: Intended) -> Record:
     claim = record.claim
     if claim is not None and isinstance(fact.step, Apply):
         # From now on it may be sent to again, so its proof of being out is used up.
-        claim = replace(claim, activated=claim.activated & fact.step.out)
+        back = frozenset(claim.backends) - fact.step.out
+        claim = replace(
+            claim, activated=claim.activated & fact.step.out, returned=claim.returned | back
+        )
     return replace(
         record,
         claim=claim,
@@ -293,7 +308,7 @@ def _proved(record: Record, fact: Proved) -> Record:
     )
 
 
-def _released(record: Record) -> Record:
+def _released(record: Record, at_ms: int) -> Record:
     claim = _claim(record)
     backends = frozenset(claim.backends)
     done = dict(record.done)
@@ -302,7 +317,14 @@ def _released(record: Record) -> Record:
             raise RecordWrong(f"`{backend}` is proven good without having been upgraded")
         done[backend] = claim.heading[backend]
     left_out = (record.left_out - backends) | (record.unproven & backends)
-    return replace(record, claim=None, done=done, left_out=left_out, waits={})
+    return replace(
+        record,
+        claim=None,
+        done=done,
+        left_out=left_out,
+        waits={},
+        watch_since_ms=record.watch_since_ms or at_ms,
+    )
 
 
 def _counted(record: Record, fact: Counted) -> Record:
@@ -310,6 +332,22 @@ def _counted(record: Record, fact: Counted) -> Record:
     losses = (record.losses or Losses()).plus(fact.losses)
     forgiven = losses.failed if record.is_forgiving else record.forgiven
     return replace(record, losses=losses, forgiven=forgiven, is_forgiving=False)
+
+
+def _marked(record: Record, fact: Marked) -> Record:
+    claim = _claim(record)
+    return replace(
+        record,
+        claim=replace(claim, marked=claim.marked | set(fact.backends)),
+        logouts=(record.logouts or Logouts()).plus(replace(fact.logouts, pace=None)),
+        marks={**record.marks, **dict.fromkeys((*fact.backends, *fact.others), claim.number)},
+        pace_before=faster(record.pace_before, fact.logouts.pace),
+    )
+
+
+def _watched(record: Record, fact: Watched, at_ms: int) -> Record:
+    logouts = (record.logouts or Logouts()).plus(fact.logouts)
+    return replace(record, logouts=logouts, watched=fact.claim, watch_since_ms=at_ms)
 
 
 def _decided(record: Record, fact: Decided) -> Record:
@@ -326,6 +364,7 @@ def _decided(record: Record, fact: Decided) -> Record:
 
 def _answered(record: Record) -> Record:
     """The record with its halt answered, and one more attempt for everything."""
+    is_about_logouts = record.halted is not None and record.halted.cause is Cause.SESSIONS
     extra = dict(record.extra_attempts)
     for name in {*record.opened.order, *record.opened.load_balancers}:
         extra[name] = extra.get(name, 0) + 1
@@ -336,6 +375,7 @@ def _answered(record: Record) -> Record:
         last={},
         extra_attempts=extra,
         is_forgiving=record.losses is not None,
+        are_logouts_accepted=record.are_logouts_accepted or is_about_logouts,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rolling_deploy.rollout.facts import Closed, Fact, Halted
+from rolling_deploy.rollout.logouts import Watching
 from rolling_deploy.rollout.step import Step
 
 
@@ -30,7 +31,14 @@ class Ready:
     backends: Mapping[str, str | None]
 
 
-Condition = Free | Drained | Ready
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """There is a sign of logged-out users that the record does not hold yet."""
+
+    watching: Watching
+
+
+Condition = Free | Drained | Ready | Sign
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from rolling_deploy.rollout.logouts import Logouts, Watching
 from rolling_deploy.rollout.losses import Counting, Losses
 
 
@@ -161,7 +162,7 @@ class Seen:
     """Everything one turn of the loop saw. `now_ms` is when the look ended.
 
     `store` is None when the session store was not asked for in this look, `losses` when nothing
-    was to be counted; else they are those of the whole rollout.
+    was to be counted; else they are those of the whole rollout. `logouts` likewise.
     """
 
     now_ms: int
@@ -169,6 +170,7 @@ class Seen:
     backends: Mapping[str, BackendSeen | Unreachable] = field(default_factory=dict)
     store: tuple[Check, ...] | None = None
     losses: Losses | None = None
+    logouts: Logouts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Interest:
             balancer, by the version they must serve (None: any).
         store: whether the session store is to be checked.
         losses: how requests are to be counted; None: not at all.
+        logouts: how signs of logged-out users are to be looked for; None: not at all.
     """
 
     load_balancers: frozenset[str]
@@ -190,6 +193,7 @@ class Interest:
     ready: Mapping[str, str | None] = field(default_factory=dict)
     store: bool = False
     losses: Counting | None = None
+    logouts: Watching | None = None
 
     def covers(self, other: Interest) -> bool:
         """Answers whether a look at this shows everything that a look at `other` would."""
@@ -200,6 +204,7 @@ class Interest:
             and self.ready.items() >= other.ready.items()
             and self.store >= other.store
             and self._counts_as(other)
+            and self._watches_as(other)
         )
 
     def _counts_as(self, other: Interest) -> bool:
@@ -207,6 +212,11 @@ class Interest:
         if other.losses is None:
             return True
         return self.losses is not None and self.losses.is_last >= other.losses.is_last
+
+    def _watches_as(self, other: Interest) -> bool:
+        if other.logouts is None:
+            return True
+        return self.logouts is not None and self.logouts.covers(other.logouts)
 
     def joined(self, other: Interest) -> Interest:
         """Answers what covers both."""
@@ -217,4 +227,5 @@ class Interest:
             {**self.ready, **other.ready},
             self.store or other.store,
             self.losses or other.losses,
+            self.logouts or other.logouts,
         )

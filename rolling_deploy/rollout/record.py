@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rolling_deploy.rollout.facts import Cause, Closed, Direction, Halted, Intended, Opened
+from rolling_deploy.rollout.logouts import Logouts, Pace
 from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.step import Goal, Result, Step
 
@@ -23,6 +24,9 @@ class Claim:
         proved: backends proven good at their target.
         warm, continuous: steps that are done for the target in hand.
         waits: when each wait began, by its key.
+        marked: backends of which it is noted where their logs ended before the stop.
+        returned: backends that a publication of this claim was to send to again, so that somewhere
+            they may serve, whatever they are to do next.
     """
 
     number: int
@@ -37,6 +41,8 @@ class Claim:
     continuous: frozenset[str] = frozenset()
     waits: Mapping[str, int] = field(default_factory=dict)
     is_forced: bool = False
+    marked: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
 
     @property
     def unsettled(self) -> tuple[str, ...]:
@@ -69,6 +75,12 @@ class Record:
             count after it, which tells how many they are.
         kept: the sessions that were kept, sealed; empty when only the life that made them has
             them; None when none were made yet.
+        logouts: what was seen of logged-out users over all lives; None before the first mark.
+        marks: the claim at which each backend's logs were last marked.
+        watched: the last claim whose wave was watched after it was back.
+        watch_since_ms: since when sessions count as new.
+        pace_before: how fast sessions came before a wave, the fastest.
+        are_logouts_accepted: a person has answered a halt because of them.
         ended_step: the step that the last fact was the outcome of, for whoever tells it.
     """
 
@@ -101,4 +113,10 @@ class Record:
     forgiven: int = 0
     is_forgiving: bool = False
     kept: str | None = None
+    logouts: Logouts | None = None
+    marks: Mapping[str, int] = field(default_factory=dict)
+    watched: int = 0
+    watch_since_ms: int = 0
+    pace_before: Pace | None = None
+    are_logouts_accepted: bool = False
     ended_step: Step | None = None

@@ -31,6 +31,9 @@ def policies(draw: st.DrawFn) -> Policy:
         counts_losses=draw(st.booleans()),
         max_errors=draw(st.sampled_from([None, 0, 3])),
         proves_sessions=draw(st.booleans()),
+        watches_logouts=draw(st.booleans()),
+        watch_ms=draw(st.sampled_from([0, 500])),
+        logout_lines_max=draw(st.sampled_from([0, 1, 5])),
     )
 
 

@@ -3,8 +3,9 @@
 A story is blocks divided by empty lines: commands, `----`, what came of them. The commands:
 
     fleet backends=3 balancers=2 wave=1 on-failure=halt drain-limit=120 at-limit=halt
-          ready-limit=180 max-errors=2
+          ready-limit=180 max-errors=2 watch=5
     fail lb1 3                 | three requests through lb1 are answered 5xx
+    forgets app1 on r2         | app1 can read no stored session on r2, and says so in its log
     ill app2 on r2             | app2 never becomes healthy on r2
     drain lb1 5                | workers of lb1 live 5 s after a reload (`never`: for ever)
     cut lb2 / join lb2         | the machine does not answer / answers again
@@ -79,11 +80,13 @@ class Story:
                 self._quietly(command)
         return []
 
-    def _quietly(self, command: str) -> None:
+    def _quietly(self, command: str) -> None:  # noqa: C901 # one case a command
         world = self.world
         match command.split():
             case ["ill", name, "on", version]:
                 world.backends[name].sick_on.add(version)
+            case ["forgets", name, "on", version]:
+                world.backends[name].forgets_on.add(version)
             case ["well", name]:
                 world.backends[name].sick_on.clear()
             case ["drain", name, "never"]:
@@ -118,6 +121,8 @@ class Story:
             ready_limit_ms=seconds.get("ready-limit", 180_000),
             counts_losses="max-errors" in options,
             max_errors=int(options["max-errors"]) if "max-errors" in options else None,
+            watches_logouts="watch" in options,
+            watch_ms=int(options.get("watch", "0")) * 1000,
         )
         backends, balancers = int(options.get("backends", "3")), int(options.get("balancers", "2"))
         self.world = make_world(backends, balancers)

@@ -15,6 +15,7 @@ from rolling_deploy.rollout.facts import (
     GaveUp,
     Halted,
     Intended,
+    Marked,
     Met,
     Opened,
     Proved,
@@ -23,6 +24,7 @@ from rolling_deploy.rollout.facts import (
     TakenOver,
     TurnedBack,
     Waiting,
+    Watched,
 )
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Apply, Outcome, Step, Unadopt, machine_of
@@ -92,6 +94,10 @@ def _fact(fact: Fact, record: Record) -> str:  # noqa: C901, PLR0911, PLR0912 # 
             return f"release  {fact.claim}{f', {_names(fact.out)} stays out' if fact.out else ''}"
         case Counted():
             return f"count    {fact.losses.failed} failed" if fact.losses.failed else ""
+        case Marked():
+            return f"mark     the logs of {_names((*fact.backends, *fact.others))}"
+        case Watched():
+            return f"watched  wave {fact.claim}, {fact.logouts.count} lines"
         case Halted():
             return f"HALT     ({fact.cause}) {fact.reason}"
         case Decided():
