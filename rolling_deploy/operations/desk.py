@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +34,10 @@ class Beating(Protocol):
         """Stop beating; the lock expires unless it is given up."""
 
 
+def _pause(ms: int) -> None:
+    threading.Event().wait(ms / 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Footing:
     """What a life stands on: the clock, this machine and its disk, the ways to the others.
@@ -49,6 +54,8 @@ class Footing:
     spawn: Callable[[Work, str], None] = in_thread
     unique: Callable[[], str] = field(default_factory=lambda: partial(secrets.token_hex, 4))
     """What no other life has; in the name of a holder."""
+    pause: Callable[[int], object] = _pause
+    """Do nothing for so many milliseconds; a signal ends it."""
 
 
 @dataclass

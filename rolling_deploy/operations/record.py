@@ -9,7 +9,7 @@ from functools import partial
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import Clock, FenceToken, LocalRecord
-from rolling_deploy.remote.record_copies import Place, append_copy
+from rolling_deploy.remote.record_copies import Place, append_copy, read_copies
 from rolling_deploy.remote.script import Reply
 from rolling_deploy.rollout.facts import Fact, Intended
 from rolling_deploy.rollout.fold import step_key
@@ -119,6 +119,7 @@ class RecordJournal:
         for name in sorted(set(self.lagging) - set(before)):
             self.tell(f"{name} does not take the record: {self.lagging[name]}")
         if len(self.lagging) == len(self.places):
+            self._leave_to_whoever_took_over()
             reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.lagging.items()))
             raise RolloutHalted(
                 "no load balancer could be given the record, so nothing may be done",
@@ -149,17 +150,26 @@ class RecordJournal:
             loose=loose,
         )
 
+    def _leave_to_whoever_took_over(self) -> None:
+        """When no answer came in time it may be we who stood still, for as long as it takes another
+        to take over: the fences tell.
+
+        Raises:
+            RolloutHeld: it is so.
+        """
+        copies, _ = read_copies(self.places)
+        ours = self.token
+        for name, copy in sorted(copies.items()):
+            is_another = copy.fence.epoch == ours.epoch and copy.fence.holder != ours.holder
+            if copy.fence.epoch > ours.epoch or is_another:
+                raise _taken_over(name)
+
     def _judge(self, name: str, reply: Reply) -> None:
         if reply.outcome is Outcome.DONE:
             self._known[name] = len(self._lines)
             self._loose.pop(name, None)
         elif reply.is_fenced:
-            raise RolloutHeld(
-                "somebody else has taken this rollout over",
-                where=name,
-                site="whoever holds it now answers for the site; this run changed nothing more",
-                next_step="rolling-deploy status",
-            )
+            raise _taken_over(name)
         elif reply.outcome is Outcome.REFUSED and "differs" in reply.detail:
             raise RecordWrong(
                 "the copy of the record goes on otherwise than ours",
@@ -169,6 +179,15 @@ class RecordJournal:
             )
         else:
             self.lagging[name] = reply.detail
+
+
+def _taken_over(where: str) -> RolloutHeld:
+    return RolloutHeld(
+        "somebody else has taken this rollout over",
+        where=where,
+        site="whoever holds it now answers for the site; this run changed nothing more",
+        next_step="rolling-deploy status",
+    )
 
 
 def _whole_lines(lines: Sequence[bytes], size: int) -> int:

@@ -5,7 +5,6 @@ The wait itself happens on the load balancers. Nothing that was read before it i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -120,4 +119,4 @@ def _pause(desk: Desk, until_ms: int) -> None:
     """Nothing can be waited on here; a signal ends it."""
     left_ms = until_ms - desk.footing.clock.now_ms()
     if left_ms > 0:
-        threading.Event().wait(left_ms / 1000)
+        desk.footing.pause(left_ms)

@@ -186,6 +186,98 @@ def test_a_file_somebody_else_changed_is_not_overwritten(machine: NginxMachine) 
     assert machine.file.read_bytes() == theirs
 
 
+def meddling(machine: NginxMachine, program: str, before: str) -> LocalConnection:
+    """A machine on which somebody does something right before a certain program runs once."""
+    folder = machine.root / "meddling"
+    folder.mkdir()
+    write_program(
+        folder / program,
+        f'#!/bin/sh\nPATH="${{PATH#*:}}"\ncase "$*" in *.rolling-deploy*)\n'
+        f"    if mkdir {folder}/once 2>/dev/null; then {before}; fi ;; esac\n"
+        f'exec {program} "$@"\n',
+    )
+    return LocalConnection(environment={"PATH": f"{folder}:{os.environ['PATH']}"})
+
+
+THEIRS = "# saved by a person\n"
+
+
+@pytest.mark.parametrize("way", ["in place", "by a rename"])
+@pytest.mark.parametrize("purpose", ["apply", "unadopt"])
+def test_a_save_between_the_first_look_and_the_rename_is_left_as_it_is(
+    machine: NginxMachine, way: str, purpose: str
+) -> None:
+    nginx = machine.nginx()
+    adopted = nginx.apply(
+        machine.text("g1"), replaces=machine.digest(), generation="g1", adopt=True, token=token()
+    )
+    assert adopted.outcome is Outcome.DONE, adopted
+    save = {
+        "in place": f"printf '{THEIRS}' >> {machine.file}",
+        "by a rename": f"{{ cat {machine.file}; printf '{THEIRS}'; }} > {machine.root}/new; "
+        f"/bin/mv {machine.root}/new {machine.file}",
+    }[way]
+    before, workers = machine.file.read_bytes(), machine.workers(retiring=False)
+    slowly = machine.nginx(meddling(machine, "cp", save))
+    if purpose == "apply":
+        result = machine.publish("g2", nginx=slowly)
+    else:
+        result = slowly.unadopt(replaces=machine.digest(), token=token())
+    assert result.outcome is Outcome.REFUSED, result
+    assert "in this very moment; it is left as they saved it" in result.detail
+    assert machine.file.read_bytes() == before + THEIRS.encode()
+    assert machine.workers(retiring=False) == workers
+    assert not list(machine.conf_d.glob(".*rolling-deploy"))
+
+
+@pytest.mark.parametrize("purpose", ["apply", "unadopt"])
+def test_a_save_into_the_file_while_it_is_being_renamed_over_is_put_back(
+    machine: NginxMachine, purpose: str
+) -> None:
+    """Later than any look before the rename: seen afterwards, in what was replaced."""
+    nginx = machine.nginx()
+    nginx.apply(
+        machine.text("g1"), replaces=machine.digest(), generation="g1", adopt=True, token=token()
+    )
+    before, workers = machine.file.read_bytes(), machine.workers(retiring=False)
+    machine.file.chmod(0o604)
+    slowly = machine.nginx(meddling(machine, "mv", f"printf '{THEIRS}' >> {machine.file}"))
+    if purpose == "apply":
+        result = machine.publish("g2", nginx=slowly)
+    else:
+        result = slowly.unadopt(replaces=machine.digest(), token=token())
+    assert result.outcome is Outcome.REFUSED, result
+    assert "in this very moment; it is as they saved it" in result.detail
+    assert machine.file.read_bytes() == before + THEIRS.encode()
+    assert machine.file.stat().st_mode & 0o777 == 0o604
+    assert machine.workers(retiring=False) == workers
+    assert machine.served() == "g1"
+
+
+def test_a_save_over_ours_while_nginx_tests_it_is_not_replaced_by_the_file_before(
+    machine: NginxMachine,
+) -> None:
+    machine.publish("g1")
+    theirs = (
+        "sh",
+        "-c",
+        f"echo '{THEIRS.strip()}' >> {machine.file}; echo no such directive; exit 1",
+    )
+    result = machine.publish("g2", nginx=machine.nginx(test=theirs))
+    assert result.outcome is Outcome.FAILED
+    assert "no such directive" in result.detail
+    assert "it is left as they saved it" in result.detail
+    assert machine.file.read_bytes() == machine.text("g2") + THEIRS.encode()
+
+
+def test_a_file_that_appears_where_there_was_none_is_not_replaced(machine: NginxMachine) -> None:
+    machine.file.unlink()
+    slowly = machine.nginx(meddling(machine, "cp", f"printf '{THEIRS}' > {machine.file}"))
+    result = machine.publish("g1", nginx=slowly)
+    assert result.outcome is Outcome.REFUSED, result
+    assert machine.file.read_bytes() == THEIRS.encode()
+
+
 def test_a_lower_epoch_changes_nothing(machine: NginxMachine) -> None:
     nginx = machine.nginx()
     seen = machine.digest()

@@ -7,14 +7,16 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
-from rolling_deploy.errors import RecordWrong, RolloutHeld
+from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.inventory import load_inventory
 from rolling_deploy.operations.in_hand import find
+from rolling_deploy.operations.machines import WallClock
+from rolling_deploy.operations.record import RecordJournal
 from rolling_deploy.operations.site import Site
 from rolling_deploy.ports import FenceToken
 from rolling_deploy.remote.connection import Answer
@@ -31,7 +33,7 @@ from rolling_deploy.remote.record_copies import (
 )
 from rolling_deploy.remote.script import Reply, fence_arguments, parse_reply, text_of
 from rolling_deploy.rollout.facts import Claimed, Waiting
-from rolling_deploy.rollout.journal import GENESIS, Entry, encode
+from rolling_deploy.rollout.journal import GENESIS, Chain, Entry, encode
 from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.state.record_file import Records
 from tests.local_connection import LocalConnection
@@ -158,6 +160,19 @@ def test_lines_cut_short_on_the_way_change_nothing(place: Place) -> None:
     assert not [name for name in names(place) if name.startswith(".append")]
 
 
+def test_a_record_that_cannot_be_named_as_the_one_in_hand_is_not_taken_and_given_again(
+    place: Place,
+) -> None:
+    """Else whoever resumes from another machine would find no unfinished rollout."""
+    obstacle = Path(place.state_dir) / ".current"
+    obstacle.mkdir(parents=True)
+    assert give(place, 0, upto=2).outcome is Outcome.FAILED
+    obstacle.rmdir()
+    assert give(place, 0, upto=3).outcome is Outcome.DONE
+    assert file_of(place).read_bytes() == b"".join(LINES[:3])
+    assert held_copy(place).current == "r1"
+
+
 class _CuttingConnection(LocalConnection):
     """A link that loses the end of what is sent, and does not know it."""
 
@@ -180,6 +195,51 @@ def test_who_was_replaced_adds_nothing(place: Place) -> None:
     assert (reply.outcome, reply.is_fenced) == (Outcome.REFUSED, True)
     assert file_of(place).read_bytes() == b"".join(LINES[:2])
     assert give(place, 2, token=BOB).outcome is Outcome.DONE
+
+
+class _StillStanding(LocalConnection):
+    """A machine whose answer to an addition comes when nobody waits for it any more: whoever asked
+    stood still, and meanwhile somebody may have done something there.
+    """
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self._meanwhile = meanwhile
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | Iterable[bytes] = b"",
+        limit_ms: int,
+        holds_stdin: bool = False,
+    ) -> Answer:
+        if not any("record_append" in word for word in argv[:6]):
+            return super().run(argv, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
+        self._meanwhile()
+        return Answer(False, None, b"", b"", f"no end within {limit_ms} ms")
+
+
+@pytest.mark.parametrize("is_overtaken", [True, False])
+def test_one_who_stood_still_for_longer_than_it_waits_learns_who_took_over(
+    tmp_path: Path, *, is_overtaken: bool
+) -> None:
+    """Without that it would only know that nobody answered, and advise to go on."""
+    state = str(tmp_path / "state")
+    there = Place(LocalConnection(), state)
+    hold({"lb1": there}, ANN, holder())
+
+    def overtake() -> None:
+        if is_overtaken:
+            hold({"lb1": there}, BOB, holder("bob"), dead="ann")
+
+    file = Records(tmp_path / "own", "shop").file("r1")
+    places = {"lb1": Place(_StillStanding(overtake), state)}
+    journal = RecordJournal(file, places, ANN, WallClock(), Chain())
+    journal.begin({})
+    with pytest.raises(RolloutHeld if is_overtaken else RolloutHalted):
+        journal.append((Waiting("drain"),), before_acting=True)
+    file.close()
 
 
 def test_who_holds_it_is_told_to_the_next(place: Place) -> None:

@@ -86,9 +86,9 @@ def run_seeds(seeds: Iterable[int], *, stops_at_first: bool = False) -> Figures:
     for seed in seeds:
         try:
             figures.add(simulate(scenario_of(seed)))
-        except Exception as error:
-            error.add_note(f"seed {seed}")
-            raise
+        except Exception as error:  # noqa: BLE001 # `--seed` raises it; the other seeds go on
+            figures.seeds += 1
+            figures.broken[seed] = (f"raised {type(error).__name__}: {error}",)
         if figures.broken and stops_at_first:
             break
     return figures

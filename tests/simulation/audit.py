@@ -26,6 +26,7 @@ from rolling_deploy.rollout.facts import (
     Forced,
     Halted,
     Intended,
+    Met,
     Opened,
     Proved,
     Purpose,
@@ -34,6 +35,7 @@ from rolling_deploy.rollout.facts import (
 )
 from rolling_deploy.rollout.step import Activate, Goal, Step
 from tests.simulation.fleet_commands import sha
+from tests.simulation.gate import judge_losses
 from tests.simulation.machines import (
     ORIGINAL,
     PERSON,
@@ -70,6 +72,9 @@ INVARIANTS: Mapping[str, str] = {
     "reload": "nginx is not reloaded while it serves just what is wanted",
     "truth": "what the record says is proved or released is so",
     "ending": "a rollout that is closed is what it says: done, back, aborted, nothing touched",
+    "off": "a load balancer declared off is left alone until it is met; nothing is done before",
+    "counted": "what the record counts of requests is what was asked, each once, over all lives",
+    "gate": "more failed requests than the policy allows end it, before a next wave; fewer do not",
     "end": "once the misfortune ends the rollout does, and no command of ours still runs",
 }
 
@@ -124,6 +129,11 @@ class Audit:
     _begun: Counter[tuple[str, int, Step]] = field(default_factory=Counter)
     """Intents on an operator's disk and on a load balancer, and commands, by what they are for."""
     _copied_lines: set[bytes] = field(default_factory=set)
+    _off_of: dict[int, frozenset[str]] = field(default_factory=dict)
+    """Who was off in each life of the rollout in hand."""
+    _met: set[str] = field(default_factory=set)
+    _written_ms: dict[str, int] = field(default_factory=dict)
+    """When this rollout last wrote on a load balancer."""
 
     def check(self, promise: str, is_kept: bool, text: str) -> None:
         """Count the check, and note it when the promise is broken."""
@@ -145,6 +155,10 @@ class Audit:
         self._begun[key] += 1
         is_written = min(self._local[key], self._copied[key]) >= self._begun[key]
         self.check("intent", is_written, f"{machine.name}: {step} under {token.epoch}")
+        if isinstance(machine, Balancer) and self.opened and token.rollout == self.opened.rollout:
+            is_on = machine.name not in self._off_of.get(token.epoch, frozenset())
+            is_known = machine.name in self._met
+            self.check("off", is_on and is_known, f"{machine.name}: {step}")
 
     def shown(self, machine: Machine, epoch: int, holder: str) -> None:
         """A token was shown to a machine and accepted."""
@@ -201,6 +215,7 @@ class Audit:
         """The managed file is about to be replaced by us."""
         author = lb.authors[lb.text]
         self.world.tell(lb.name, f"file of {author} is replaced")
+        self._written_ms[lb.name] = self.world.now_ms
         self.check("hands", author != PERSON, lb.name)
         if author == ORIGINAL and lb.authors.get(text, US) == US:
             self.check("original", lb.original == lb.text, f"{lb.name}: it is not kept")
@@ -252,7 +267,7 @@ class Audit:
         is_good = self._is_well(node, known)
         self.check("proven", is_good, f"{lb.name} to {node.name}: {node.serves}")
 
-    def _is_dazed(self) -> bool:
+    def is_dazed(self) -> bool:
         """Answers whether an operator wakes about now, who writes what it saw before its sleep."""
         return self.world.thawed_ms > self.world.now_ms - RECENT_MS
 
@@ -265,17 +280,23 @@ class Audit:
 
     def written(self, by: Operator, rollout: str, lines: Iterable[bytes]) -> None:
         """These lines are on an operator's disk."""
-        del by
         new = [line for line in lines if line not in self._lines]
         self._lines |= set(new)
         for line in lines:
             epoch, fact = fact_of(line)
+            if line in new and not isinstance(fact, Opened):
+                self._off_of.setdefault(epoch, self.off)
             if line in new and isinstance(fact, Intended):
                 self._local[rollout, epoch, fact.step] += 1
                 if isinstance(fact.step, Activate):
                     self._meant.add(fact.step.backend)
             elif line in new:
                 self._fact(fact)
+                if isinstance(fact, DeclaredOff):
+                    self._off_of[epoch] = self.off
+        # What is of somebody else's rollout was judged when that was written.
+        if new and self.opened and self.opened.rollout == rollout:
+            judge_losses(self, by, [fact_of(line)[1] for line in new])
 
     def copied(self, lb: Balancer, rollout: str, before: bytes, after: bytes) -> None:
         """A load balancer's copy has grown."""
@@ -285,12 +306,15 @@ class Audit:
         newest = fact_of(new[-1])[0]
         is_loose = all(fact_of(line)[0] < newest for line in whole)
         self.check("chain", is_loose, f"{lb.name} lost {len(whole)} lines of {rollout}")
-        self._known.add(rollout)
         for line in new:
             epoch, fact = fact_of(line)
             if line not in self._copied_lines and isinstance(fact, Intended):
                 self._copied[rollout, epoch, fact.step] += 1
         self._copied_lines |= set(new)
+
+    def named(self, rollout: str) -> None:
+        """A load balancer says from now on that this rollout is the one in hand."""
+        self._known.add(rollout)
 
     def _fact(self, fact: Fact) -> None:  # noqa: C901 # one case a fact
         match fact:
@@ -298,9 +322,12 @@ class Audit:
                 self._begin(fact)
             case DeclaredOff():
                 self.off = fact.load_balancers
+            case Met():
+                self._met.add(fact.load_balancer)
+                self._accept(fact.load_balancer, fact.digest, Purpose.DEPLOY)
             case Claimed():
                 age_ms = self.world.now_ms - self.world.store_failed_ms
-                is_young = age_ms < RECENT_MS or self._is_dazed()
+                is_young = age_ms < RECENT_MS or self.is_dazed()
                 # On the way back it is not asked: going back may be the cure.
                 is_well = not self.world.store or is_young or self.is_going_back
                 self.check("store", is_well, f"{fact.backends} are claimed")
@@ -337,16 +364,37 @@ class Audit:
         self.was = {n.name: version_of(n.artifact or "") for n in self.world.nodes.values()}
         lbs = self.world.balancers
         self.begun = {name: (lb.text, lb.current.text) for name, lb in lbs.items()}
-        for name, lb in lbs.items():
-            # What was found, looked at and accepted is what may be replaced.
-            is_theirs = lb.authors[lb.text] == PERSON
-            if is_theirs and opened.initial.get(name) == sha(lb.text):
-                lb.authors[lb.text] = ORIGINAL if opened.purpose is Purpose.ADOPT else US
+        self._off_of.clear()
+        self._written_ms.clear()
+        self._met = set(opened.initial)
+        for name, digest in opened.initial.items():
+            self._accept(name, digest, opened.purpose)
+
+    def _accept(self, name: str, digest: str, purpose: Purpose) -> None:
+        """What was found, looked at and accepted is what may be replaced."""
+        lb = self.world.balancers[name]
+        for text, author in lb.authors.items():
+            if author == PERSON and sha(text) == digest:
+                lb.authors[text] = ORIGINAL if purpose is Purpose.ADOPT else US
+
+    def came_back(self, lb: Balancer) -> None:
+        """A load balancer that was off when the rollout began is on."""
+        if lb.name in self.begun:
+            self.begun = {**self.begun, lb.name: (self.begun[lb.name][0], lb.current.text)}
+
+    def text_before_hands(self, lb: Balancer) -> str:
+        """Answers what a person puts back who undoes what people did to a file."""
+        found = self.opened.initial.get(lb.name) if self.opened else None
+        if lb.name not in self._written_ms and found is not None:
+            for text in lb.authors:
+                if sha(text) == found:
+                    return text
+        return lb.ours_last or lb.first
 
     def is_known_anywhere(self) -> bool:
-        """Answers whether a load balancer ever took the record of the rollout in hand.
+        """Answers whether a load balancer ever named the rollout in hand.
 
-        Until then nothing was done, and a lost disk takes all there is of it along.
+        Until then nothing was done, and nobody who comes later hears of it.
         """
         rollout = self.opened.rollout if self.opened else ""
         return rollout in self._known
@@ -360,7 +408,7 @@ class Audit:
         is_warm = node.is_warm or self._is_hurt(node)
         is_so = self._is_well(node, (wanted,)) and node.artifact == artifact_of(wanted)
         self._proved_ms[node.name] = self.world.now_ms
-        is_so = is_so or self._is_dazed()
+        is_so = is_so or self.is_dazed()
         self.check("truth", is_so, f"{fact.backend} is proved, serves {node.serves}")
         self.check("proven", is_warm, f"{fact.backend} is proved and cold")
 
@@ -398,19 +446,19 @@ class Audit:
         touched = self._meant  # an intent in doubt may have come about
         for lb in self.counting():
             is_odd = lb.authors[lb.text] == PERSON or self._is_theirs(lb)
-            if is_odd or lb.current.text != lb.text or self._is_cut_off(lb):
+            if is_odd or lb.current.text != lb.text or self.is_cut_off(lb):
                 continue
             members = frozenset().union(*map(frozenset, opened.upstreams.values()))
             wanted = members - opened.parked - opened.left_out - touched
             lost = wanted - self.world.up(lb)
             self.check("halt", not lost, f"{lb.name} sends nothing to {sorted(lost)}")
 
-    def _is_cut_off(self, lb: Balancer) -> bool:
+    def is_cut_off(self, lb: Balancer) -> bool:
         """Answers whether an operator could not reach it a moment ago."""
         young_ms = self.world.now_ms - RECENT_MS
         ways = [host.cut.get(lb.name, 0) for host in self.world.hosts.values()]
         ways += [host.mute.get(lb.name, 0) for host in self.world.hosts.values()]
-        return max(ways) > young_ms
+        return lb.is_away or max(*ways, lb.back_ms) > young_ms
 
     def served_at_the_end(self) -> None:
         """When all is over every upstream is served, unless what serves it is ill by nature."""
@@ -445,16 +493,25 @@ class Audit:
                 self._files_are(ORIGINAL)
             case _:
                 pass
+        is_done = fact.ending is Ending.DONE
+        self.check("off", not (is_done and self.off), f"done without {sorted(self.off)}")
         for lb in self.counting():
-            is_theirs = self._is_theirs(lb) or lb.authors[lb.text] == PERSON
-            is_live = lb.current.text == lb.text or is_theirs
+            is_live = lb.current.text == lb.text or self._is_left_to_people(lb, fact)
             self.check("ending", is_live, f"{lb.name} serves another file than lies there")
+
+    def _is_left_to_people(self, lb: Balancer, closed: Closed) -> bool:
+        """Answers whether what a load balancer serves is no business of ours at this end."""
+        if self._is_theirs(lb) or lb.authors[lb.text] == PERSON or lb.is_away:
+            return True
+        # Where nothing was touched, whatever people did since is theirs, however long ago.
+        is_later = self.hands.get(lb.name, 0) > self._written_ms.get(lb.name, 0)
+        return closed.ending is Ending.NOTHING_TOUCHED and is_later
 
     def _nothing_touched(self) -> None:
         self.check("ending", not self.stops, f"nothing touched, but stopped {dict(self.stops)}")
         for name, found in self.begun.items():
             lb = self.world.balancers[name]
-            is_ours = lb.authors[lb.text] == US and not self._is_theirs(lb)
+            is_ours = lb.authors[lb.text] == US and not self._is_theirs(lb) and not lb.is_away
             same = (lb.text, lb.current.text) == found
             self.check("ending", same or not is_ours, f"nothing touched, but {name}")
 

@@ -32,14 +32,16 @@ def publish(world: World, by: Operator, lb: Balancer, step: Apply, text: str) ->
         Failed: nginx did not take it.
     """
     token = _enter(world, by, lb, step)
-    if sha(lb.text) != step.replaces:
-        raise Refused("the file is another one")
+    _refuse_another(lb, step)
     world.scheduler.pause()
     if lb.disk_full_until_ms > world.now_ms:
         raise Failed("no space left on device")
     lb.has_snapshot = True
     if step.adopt:
         lb.original = lb.text
+    # People take no lock. Whoever saves before the rename is seen by a second compare right before
+    # it, and whoever saves into the file during it by a third one, of what was replaced.
+    _refuse_another(lb, step)
     _put(world, lb, text, token)
     _reload(world, lb, token)
     if lb.current.generation != step.generation:
@@ -53,13 +55,20 @@ def put_original_back(world: World, by: Operator, lb: Balancer, step: Unadopt) -
         Refused, Failed: as for `publish`.
     """
     token = _enter(world, by, lb, step)
-    if sha(lb.text) != step.replaces or lb.original is None:
-        raise Refused("the file is another one, or no original is kept")
+    _refuse_another(lb, step)
+    if lb.original is None:
+        raise Refused("no original is kept")
     world.scheduler.pause()
+    _refuse_another(lb, step)
     _put(world, lb, lb.original, token)
     _reload(world, lb, token)
     if lb.current.text != lb.original:
         raise Failed("the reload was not proved")
+
+
+def _refuse_another(lb: Balancer, step: Apply | Unadopt) -> None:
+    if sha(lb.text) != step.replaces:
+        raise Refused("the file is another one")
 
 
 def _enter(world: World, by: Operator, machine: Balancer | Node, step: Step) -> FenceToken:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rolling_deploy.rollout.observed import Fence
 from tests.simulation.nginx_text import Sends, generation_of, sends_of
+from tests.simulation.requests import RequestLog
 from tests.simulation.scheduler import Task
 
 US, PERSON, ORIGINAL = "us", "a person", "a person, before we came"
@@ -61,6 +62,7 @@ class Balancer(Machine):
         reloads_fail: so many more reloads change nothing.
         records: the record's copies by rollout.
         beats_at_ms: the heartbeat's time of writing, by this machine's clock; None without one.
+        is_away, back_ms: the machine is off, and when it was switched on last.
     """
 
     text: str = ""
@@ -81,6 +83,9 @@ class Balancer(Machine):
     beats_at_ms: int | None = None
     expiry_s: int = 30
     step: str = ""
+    log: RequestLog = field(default_factory=RequestLog)
+    is_away: bool = False
+    back_ms: int = 0
 
     def living(self, now_ms: int) -> list[Workers]:
         """Answers the retiring workers that have not exited."""

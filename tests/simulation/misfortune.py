@@ -9,7 +9,7 @@ from rolling_deploy.rollout.facts import Waiting
 from rolling_deploy.rollout.journal import encode, read_chain
 from rolling_deploy.rollout.observed import Check, Verdict
 from tests.simulation import nginx_text
-from tests.simulation.machines import PERSON, Balancer, Host
+from tests.simulation.machines import PERSON, Balancer, Host, Workers
 from tests.simulation.operator import Operator
 from tests.simulation.world import World
 
@@ -264,6 +264,49 @@ def older_file(world: World, fault: Fault) -> None:
     _edit(world, lb, texts[fault.ms % len(texts)])
 
 
+def goes_off(world: World, fault: Fault) -> None:
+    """A load balancer's machine is switched off; the last one that is on never."""
+    lb = world.balancers[fault.target]
+    if lb.is_away or len(world.away) + 1 == len(world.balancers):
+        return
+    world.tell(lb.name, "is switched off")
+    kill_commands(world, fault)
+    lb.is_away = True
+    lb.current, lb.retiring = Workers(None, {}, ""), []
+    if fault.ms % 2:
+        return
+
+    def later() -> None:
+        world.scheduler.sleep(fault.ms)
+        come_back(world, lb)
+
+    world.scheduler.spawn(f"{lb.name} off", later)
+
+
+def come_back(world: World, lb: Balancer) -> None:
+    """A machine that was off starts, and nginx with what lies there."""
+    if lb.is_away:
+        world.tell(lb.name, "is switched on")
+        lb.is_away, lb.back_ms = False, world.now_ms
+        lb.restart()
+        world.audit.came_back(lb)
+
+
+def requests_fail(world: World, fault: Fault) -> None:
+    """A few users are answered 502, whoever's fault that is."""
+    lb = world.balancers[fault.target]
+    if not lb.is_away:
+        address = sorted(node.address for node in world.nodes.values())[fault.ms % len(world.nodes)]
+        count = 1 + fault.ms % 5
+        world.tell(lb.name, f"answers 502, {count} times")
+        lb.log.fail(world.now_ms, address, count)
+
+
+def log_rotates(world: World, fault: Fault) -> None:
+    """A load balancer's access log is renamed, and nginx begins a new one."""
+    world.balancers[fault.target].log.rotate()
+
+
 Kind = Callable[[World, Fault], None]
 
 ON_OPERATORS: Mapping[str, Kind] = {
@@ -283,7 +326,7 @@ HANDS_ON_BALANCERS: Mapping[str, Kind] = {
 }
 HANDS_ON_BACKENDS: Mapping[str, Kind] = {one.__name__: one for one in (park, put_in, put_in_late)}
 
-KINDS: Mapping[str, Kind] = {
+DRAWN: Mapping[str, Kind] = {
     **ON_OPERATORS,
     **ON_MACHINES,
     **ON_BALANCERS,
@@ -292,7 +335,10 @@ KINDS: Mapping[str, Kind] = {
     **HANDS_ON_BALANCERS,
     **HANDS_ON_BACKENDS,
 }
-"""Every kind. A second operator is not among them: `simulate` starts one by itself."""
+"""What a seed draws from first. A second operator is not among them: `simulate` starts one."""
+ON_LOGS: Mapping[str, Kind] = {one.__name__: one for one in (requests_fail, log_rotates)}
+KINDS: Mapping[str, Kind] = {**DRAWN, **ON_LOGS, "goes_off": goes_off}
+"""Every kind; what came later is drawn by itself, so that older seeds mean what they meant."""
 
 
 def heal(world: World) -> None:
@@ -312,6 +358,7 @@ def heal(world: World) -> None:
         for task in tuple(machine.commands):
             world.scheduler.thaw(task)
     for lb in world.balancers.values():
+        come_back(world, lb)
         lb.reloads_fail = 0
         lb.drains_ms = [40]
         for workers in lb.retiring:
@@ -323,10 +370,11 @@ def heal(world: World) -> None:
 
 def put_right(world: World) -> None:
     """What people did to a file they undo as the advice says: what was written last is put back and
-    loaded. Only where they were; everything else is the engine's to mend.
+    loaded; where nothing was written yet, what the rollout found. Only where they were; everything
+    else is the engine's to mend.
     """
     for lb in world.balancers.values():
-        wanted = lb.ours_last or lb.first
+        wanted = world.audit.text_before_hands(lb)
         if lb.name in world.audit.hands and lb.text != wanted:
             _touched(world, lb, "is put right by a person")
             lb.write(wanted, PERSON)

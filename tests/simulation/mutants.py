@@ -253,6 +253,51 @@ class View:""",
             ),
         ),
     ),
+    Mutant(
+        "a rollout is done though a load balancer is off",
+        ((DECIDE, "    if record.off:\n", "    if False:\n"),),
+    ),
+    Mutant(
+        "once declared off, a load balancer is off for ever",
+        ((LIFE, "    if desk.off != record.off:\n", "    if desk.off:\n"),),
+    ),
+    Mutant(
+        "a load balancer that was off is not met",
+        (
+            (
+                LIFE,
+                "lost=not hand.is_local, reason=desk.reason), *met]",
+                "lost=not hand.is_local, reason=desk.reason)]",
+            ),
+        ),
+    ),
+    Mutant(
+        "a new life counts requests from its own beginning",
+        ((DECIDE, "Counting(record.losses or Losses(), ", "Counting(Losses(), "),),
+    ),
+    Mutant(
+        "what was counted is written once more",
+        (
+            (
+                DECIDE,
+                "return Note((Counted(news), *move.facts))",
+                "return Note((Counted(view.seen.losses), *move.facts))",
+            ),
+        ),
+    ),
+    Mutant(
+        "failed requests halt nothing", ((DECIDE, "    if failed <= limit:\n", "    if True:\n"),)
+    ),
+    Mutant(
+        "a person's answer forgives no failed requests",
+        (
+            (
+                FOLD,
+                "forgiven = losses.failed if record.is_forgiving else record.forgiven",
+                "forgiven = record.forgiven",
+            ),
+        ),
+    ),
 )
 
 
@@ -284,14 +329,22 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
         398, ("slow_commands", "app2", 20_000), ("kill", "", 0)
     ),
     # An unadoption is aborted while a load balancer still serves ours.
+    # A person saves the file between the first compare and the rename.
+    "no digest compare": REGRESSIONS[2:3],
     "an aborted unadoption leaves an original unserved": REGRESSIONS[:1],
 }
 """What is made to show one mistake; tried first."""
 
 HINTS: Mapping[str, int] = {
+    "a rollout is done though a load balancer is off": 12,
+    "once declared off, a load balancer is off for ever": 9,
+    "a load balancer that was off is not met": 9,
+    "a new life counts requests from its own beginning": 11,
+    "what was counted is written once more": 26,
+    "failed requests halt nothing": 46,
+    "a person's answer forgives no failed requests": 11,
     "no epoch": 1104,
     "the epoch does not rise with a new life": 2,
-    "no digest compare": 151,
     "no guard": 86,
     "redo instead of look": 12,
     "trust the exit code of a reload": 26,

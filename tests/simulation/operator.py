@@ -7,7 +7,7 @@ and what the machines answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from rolling_deploy.operations.desk import Desk, Footing
 from rolling_deploy.operations.machines import FleetMachines
 from rolling_deploy.operations.site import Site
 from rolling_deploy.ports import Event, FenceToken, LocalRecord, Machines
-from rolling_deploy.remote.connection import Answer
+from rolling_deploy.remote.connection import Answer, CannotReach, Connection
 from rolling_deploy.remote.nginx import Look, Nginx
 from rolling_deploy.remote.record_copies import Place
 from rolling_deploy.remote.script import run_script
@@ -47,7 +47,7 @@ from rolling_deploy.runner import Work
 from rolling_deploy.settings import HostTarget
 from rolling_deploy.upstreams import stamp_lines
 from rolling_deploy.upstreams.stamp import inspect
-from tests.simulation import fleet_commands
+from tests.simulation import fleet_commands, requests
 from tests.simulation.machines import Host, artifact_of
 from tests.simulation.record_commands import SCRIPTS, Spoken
 from tests.simulation.scheduler import Task
@@ -99,6 +99,8 @@ class Operator:
             heart=lambda places, holder, expiry_s: Heartbeat(self, places, holder, expiry_s),
             spawn=_in_place,
             unique=self._unique,
+            opener=self._open,
+            pause=self.world.scheduler.sleep,
         )
         inventory = self.world.shape.inventory(self.policy)
         state_dir = Path("state")
@@ -109,6 +111,18 @@ class Operator:
     def _unique(self) -> str:
         self.world.numbers += 1
         return f"{self.world.numbers:04x}"
+
+    def _open(self, hosts: Sequence[HostTarget]) -> Mapping[str, Connection | CannotReach]:
+        """Answers a connection to each of these, where there is a way."""
+        return {
+            host.name: CannotReach("no route to host")
+            if self._is_beyond_reach(host.name)
+            else Wire(self, host.name)
+            for host in hosts
+        }
+
+    def _is_beyond_reach(self, name: str) -> bool:
+        return self.host.cut.get(name, 0) > self.world.now_ms or name in self.world.away
 
     def _machines(self, site: Site) -> Machines:
         return Fleet(site, clock=self.desk.footing.clock, by=self)
@@ -146,17 +160,18 @@ class Operator:
     def connect(self) -> Site:
         """Answers the machines, as a connection to each found them."""
         world, inventory = self.world, self.desk.inventory
-        now_ms = world.now_ms
         unreachable = {
             name: "no route to host"
             for name in inventory.hosts
-            if self.host.cut.get(name, 0) > now_ms and name not in self.off
+            if self._is_beyond_reach(name) and name not in self.off
         }
         self.cut_at_start = frozenset(unreachable)
         connections = {name: Wire(self, name) for name in inventory.hosts}
         site = Site(inventory, connections, unreachable, self.off)
         for name in site.nginx:
             site.nginx[name] = Server(self, name)
+            if self.policy.counts_losses:
+                site.log_sources[name] = requests.sources(world)
         for name in site.strategies:
             site.strategies[name] = Upgrade(self, name)
         return site
@@ -381,8 +396,11 @@ class Fleet(FleetMachines):
         said = f"200 {node.serves}" if is_good else "503" if node.serves else "connection refused"
         return Health(is_good, node.serves if is_checked and is_good else None, is_checked, said)
 
-    def check_store(self) -> tuple[Check, ...]:
+    def check_store(
+        self, backends: Collection[str] = (), *, is_patient: bool = False
+    ) -> tuple[Check, ...]:
         """Answers the truth."""
+        del backends, is_patient
         self.by.world.scheduler.pause()
         return self.by.world.store
 

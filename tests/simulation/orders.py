@@ -7,16 +7,31 @@ from dataclasses import replace
 from typing import Any, cast
 
 from rolling_deploy.errors import PreflightRefused, RolloutHeld, UsageWrong
+from rolling_deploy.operations import waiting
 from rolling_deploy.operations.balancer_checks import BalancerSurvey
 from rolling_deploy.operations.life import Run, begin, go_on, halted, record_of
-from rolling_deploy.operations.opening import opened_from, with_originals
+from rolling_deploy.operations.opening import (
+    digest_of_file,
+    frozen_with,
+    opened_from,
+    with_originals,
+)
 from rolling_deploy.operations.rollouts import in_hand, refuse_held, refuse_other_places
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
 from rolling_deploy.remote.nginx import Look
 from rolling_deploy.remote.record_copies import let_go
-from rolling_deploy.rollout.facts import Decided, Direction, Fact, Opened, Purpose, Redirected
+from rolling_deploy.rollout.facts import (
+    Decided,
+    Direction,
+    Fact,
+    Met,
+    Opened,
+    Purpose,
+    Redirected,
+)
 from rolling_deploy.rollout.observed import Interest, Unreachable
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.upstreams.merge import merge
 from rolling_deploy.upstreams.reading import read_layout
 from tests.simulation.fleet_commands import sha
@@ -24,27 +39,16 @@ from tests.simulation.operator import Operator
 
 Order = Callable[[Operator], Run | None]
 
+PATIENCE_MS = 90_000
+"""How long people wait for somebody who holds the rollout: longer than a lock lives."""
+
 
 def _survey(by: Operator, site: Site, purpose: Purpose) -> Survey:
     """What a preflight would learn; refuses what a preflight refuses."""
     inventory = by.desk.inventory
     balancers = {}
-    for name, nginx in site.nginx.items():
-        look = nginx.look()
-        if not isinstance(look, Look) or look.text is None or look.seen.file is None:
-            raise PreflightRefused(f"{name} was not seen")
-        file = look.seen.file
-        if purpose is not Purpose.ADOPT and (file.stamp is None or not file.is_intact):
-            raise PreflightRefused(f"the file on {name} is not as we left it")
-        if look.seen.live != (file.stamp.generation if file.stamp else None):
-            raise PreflightRefused(f"{name} does not serve what lies there")
-        merged = merge(
-            read_layout(look.text.decode(), name), inventory.upstreams, inventory.backends
-        )
-        is_ours = file.stamp is not None
-        # What a preflight knows of nginx itself is not simulated.
-        facts = cast("Any", None)
-        balancers[name] = BalancerSurvey(look, facts, merged, is_ours, is_ours)
+    for name in site.nginx:
+        balancers[name] = _survey_balancer(by, site, name, purpose)
     machines = by.desk.footing.machines(site)
     names = frozenset(inventory.backends)
     backends = {}
@@ -59,6 +63,45 @@ def _survey(by: Operator, site: Site, purpose: Purpose) -> Survey:
             artifact = disk.artifact if node.is_secured else None
             backends[name] = replace(disk, health=answer.health, artifact=artifact)
     return Survey(balancers, backends, (), (), ())
+
+
+def _survey_balancer(by: Operator, site: Site, name: str, purpose: Purpose) -> BalancerSurvey:
+    inventory, look = by.desk.inventory, site.nginx[name].look()
+    if not isinstance(look, Look) or look.text is None or look.seen.file is None:
+        raise PreflightRefused(f"{name} was not seen")
+    file = look.seen.file
+    if purpose is not Purpose.ADOPT and (file.stamp is None or not file.is_intact):
+        raise PreflightRefused(f"the file on {name} is not as we left it")
+    if look.seen.live != (file.stamp.generation if file.stamp else None):
+        raise PreflightRefused(f"{name} does not serve what lies there")
+    merged = merge(read_layout(look.text.decode(), name), inventory.upstreams, inventory.backends)
+    is_ours = file.stamp is not None
+    # What a preflight knows of nginx itself is not simulated.
+    facts = cast("Any", None)
+    return BalancerSurvey(look, facts, merged, is_ours, is_ours)
+
+
+def _met(by: Operator, site: Site, record: Record) -> tuple[Met, ...]:
+    """The load balancers that were off at the opening and are reached for the first time."""
+    met = []
+    frozen = record.opened.frozen
+    for name in site.nginx:
+        if name in record.opened.initial:
+            continue
+        found = _survey_balancer(by, site, name, record.opened.purpose)
+        frozen = frozen_with(frozen, site, name, found)
+        met.append(Met(name, digest_of_file(found), frozen))
+    return tuple(met)
+
+
+def patiently(order: Order) -> Order:
+    """The same with `--wait`."""
+
+    def wait(by: Operator) -> Run | None:
+        by.desk.wait_ms = PATIENCE_MS
+        return waiting.patiently(by.desk, lambda: order(by))
+
+    return wait
 
 
 def deploy(release: str) -> Order:
@@ -87,7 +130,7 @@ def _run(by: Operator, purpose: Purpose, release: str) -> Run | None:
             raise RolloutHeld("another rollout is unfinished")
         if record.halted is not None:
             raise halted(record, record.halted)
-        return go_on(desk, site, hand, ())
+        return go_on(desk, site, hand, (), _met(by, site, record))
     refuse_held(hand)
     site.require_all()
     first = opened(by, site, purpose, release)
@@ -123,7 +166,7 @@ def resume(*skip: str) -> Order:
         facts: list[Fact] = []
         if record.halted is not None or known:
             facts.append(Decided("someone", known))
-        return go_on(desk, site, hand, facts)
+        return go_on(desk, site, hand, facts, _met(by, site, record))
 
     return order
 
@@ -137,7 +180,8 @@ def abort(direction: Direction) -> Order:
         if not hand.is_open:
             raise UsageWrong("no rollout is unfinished")
         refuse_held(hand)
-        return go_on(desk, site, hand, (Redirected(direction, "someone"),))
+        met = _met(by, site, record_of(hand))
+        return go_on(desk, site, hand, (Redirected(direction, "someone"),), met)
 
     return order
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 
+from tests.simulation import requests
 from tests.simulation.machines import Balancer, Machine
 from tests.simulation.world import Failed, Refused, World
 
@@ -85,6 +86,7 @@ def append(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -
     world.audit.copied(machine, rollout, before, before[:size] + stdin)
     world.scheduler.pause()
     machine.current_record, machine.step = rollout, step
+    world.audit.named(rollout)
     machine.beats_at_ms = _clock_ms(world, machine)
     return [f"size={len(before[:size]) + len(stdin)}"]
 
@@ -135,10 +137,48 @@ def let_go(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -
     return []
 
 
+def watch(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -> list[str]:
+    """`record_watch DIR HOLDER STEP BEAT LIMIT_S`."""
+    assert isinstance(machine, Balancer)
+    del stdin
+    _, holder, step, beat, limit_s = words
+    for _ in range(int(limit_s) + 1):
+        if not machine.held_by or machine.beats_at_ms is None:
+            return []
+        is_dead = _age_s(world, machine) >= machine.expiry_s
+        is_as_known = (machine.held_by, machine.step) == (holder, step)
+        has_beaten = bool(beat) and beat != str(machine.beats_at_ms // 1000)
+        if is_dead or not is_as_known or has_beaten:
+            break
+        world.scheduler.sleep(1000)
+    if not machine.held_by or machine.beats_at_ms is None:
+        return []
+    return [
+        said("holder", machine.holder),
+        f"held_by={machine.held_by}",
+        f"step={machine.step}",
+        f"beat={machine.beats_at_ms // 1000}",
+        f"heartbeat_age={_age_s(world, machine)}",
+    ]
+
+
+def access_log(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -> list[str]:
+    """`access_log BYTES PATH POSITIONS`."""
+    assert isinstance(machine, Balancer)
+    del stdin
+    machine.log.ask(world.now_ms, next(iter(world.nodes.values())).address)
+    lines = ["packed=none"]
+    for key, value in requests.read_on(machine.log, words):
+        lines.append(said(key, value) if isinstance(value, bytes) else f"{key}={value}")
+    return lines
+
+
 SCRIPTS: dict[str, Script] = {
     "record_read": read,
     "record_append": append,
     "record_hold": hold,
     "record_beat": beat,
     "record_let_go": let_go,
+    "record_watch": watch,
+    "access_log": access_log,
 }

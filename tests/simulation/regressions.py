@@ -6,7 +6,7 @@ They are written out because a seed means another scenario once the generator ha
 from __future__ import annotations
 
 from rolling_deploy.rollout.facts import Purpose
-from rolling_deploy.rollout.fleet import DrainAtLimit, Policy
+from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
 from tests.simulation.misfortune import Fault
 from tests.simulation.scenario import Oddity, Scenario
 from tests.simulation.shape import Shape
@@ -48,5 +48,164 @@ REGRESSIONS: tuple[Scenario, ...] = (
         ),
         answers=("resume", "stop", "resume", "resume"),
         elsewhere=True,
+    ),
+    # A person parked a backend between the machine's comparing of digests and its rename: their
+    # file was replaced. Now it is compared again right before, and what was replaced right after.
+    Scenario(
+        20426,
+        Shape(3, 3),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        Purpose.DEPLOY,
+        has_snapshot=False,
+        faults=(Fault(314, "park", "app2", 12703),),
+        answers=("skip", "resume", "resume", "stop"),
+        has_guard=True,
+    ),
+    # The same with an edit in an editor.
+    Scenario(
+        23416,
+        Shape(4, 2),
+        Policy(
+            wave_size=1,
+            serving_min=2,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.HALT,
+            on_failure=OnFailure.HALT,
+            attempts_max=1,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        Purpose.DEPLOY,
+        faults=(Fault(307, "edit", "lb2", 607),),
+        answers=("back", "skip", "back", "resume"),
+        has_guard=True,
+    ),
+    # The checker's: a person put an older file back, which nobody loaded, and the operator slept
+    # for 12 s and closed with nothing touched. What people do is theirs, however long ago.
+    Scenario(
+        30635,
+        Shape(2, 3),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        Purpose.DEPLOY,
+        faults=(Fault(185, "older_file", "lb2", 587), Fault(190, "freeze", "app1", 12200)),
+        answers=("resume", "resume", "resume", "back"),
+        has_guard=True,
+    ),
+    # The people's: a file was edited before an adoption and during it, and what they put back in
+    # the end was what lay there before the first edit, not what the adoption had found.
+    Scenario(
+        20208,
+        Shape(2, 2),
+        Policy(
+            wave_size=2,
+            serving_min=2,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.BACK_NODE,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        Purpose.ADOPT,
+        faults=(Fault(1, "edit", "lb2", 51302), Fault(72, "edit", "lb2", 49810)),
+        answers=("back", "resume", "resume", "stop"),
+        has_guard=True,
+    ),
+    # The people's: where they looked why it had halted, a copy held half of its first line.
+    Scenario(
+        77737,
+        Shape(3, 2, is_version_checked=False),
+        Policy(
+            wave_size=2,
+            serving_min=1,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        Purpose.DEPLOY,
+        faults=(
+            Fault(112, "kill_commands", "lb1", 810),
+            Fault(140, "blackout", "app1", 647),
+            Fault(193, "blackout", "app1", 126),
+        ),
+        answers=("back", "stop", "resume", "back"),
+    ),
+    # The people's: an operator died between a load balancer's taking the record of a new rollout
+    # and its naming it as the one in hand. Nothing was begun, and they resumed it for ever.
+    Scenario(
+        900011,
+        Shape(3, 3),
+        Policy(
+            wave_size=2,
+            serving_min=1,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        oddities=(Oddity(start_ms=1000), Oddity(), Oddity(start_ms=0)),
+        drains_ms=((40, None, 40, 40), (None, 40, 0), (40, 1000, 40, 40)),
+        faults=(Fault(164, "freeze", "app2", 71), Fault(1245, "blackout", "app1", 89770)),
+        second=((988, "other"),),
+        answers=("resume", "resume", "skip", "resume"),
+        rollouts=2,
+    ),
+    # The checker's: a load balancer that was off at the opening was met in the middle of a life,
+    # which had counted its requests from where only it knew.
+    Scenario(
+        41789,
+        Shape(2, 3),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.HALT,
+            on_failure=OnFailure.HALT,
+            attempts_max=3,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+            counts_losses=True,
+            max_errors=0,
+        ),
+        Purpose.DEPLOY,
+        oddities=(
+            Oddity(sick_on="r1", cold_on="", lies=False, is_secured=True, start_ms=30),
+            Oddity(sick_on="", cold_on="", lies=True, is_secured=True, start_ms=0),
+        ),
+        drains_ms=((None, 0, 1000, None), (1000, None, 0, 40), (40, 40, 0, 1000)),
+        faults=(
+            Fault(0, "goes_off", "lb3", 12666),
+            Fault(277, "blackout", "app2", 8),
+            Fault(297, "store_fails", "app1", 6),
+            Fault(455, "blackout", "app1", 5),
+            Fault(1067, "blackout", "app1", 825),
+        ),
+        elsewhere=True,
+        answers=("resume", "skip", "stop", "stop"),
+        has_guard=False,
+        rollouts=1,
     ),
 )

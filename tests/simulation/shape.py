@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rolling_deploy.inventory.load import load_inventory
 from rolling_deploy.rollout.fleet import Policy
-from rolling_deploy.settings import Inventory
+from rolling_deploy.settings import AccessLogSettings, Inventory, LossSettings
 from rolling_deploy.upstreams.merge import addresses_of, merge
 from rolling_deploy.upstreams.reading import read_layout
 from rolling_deploy.upstreams.render import Renderings, freeze
@@ -46,7 +46,8 @@ class Shape:
     def inventory(self, policy: Policy) -> Inventory:
         """Answers the fleet's inventory with this policy."""
         loaded = _loaded(self)
-        return replace(loaded, fleet=replace(loaded.fleet, policy=policy))
+        losses = LossSettings(access_logs=AccessLogSettings(is_read=policy.counts_losses))
+        return replace(loaded, fleet=replace(loaded.fleet, policy=policy), losses=losses)
 
     @cached_property
     def addresses(self) -> Mapping[str, Collection[str]]:

@@ -132,6 +132,7 @@ class _Driver:
         self.rollouts = 0
         self.halts = 0
         self.is_quiet = False
+        self.off: frozenset[str] = frozenset()
         world.scheduler.before_turn = self._before_turn
 
     def _before_turn(self) -> None:
@@ -142,7 +143,10 @@ class _Driver:
             misfortune.KINDS[fault.kind](self.world, fault)
         while self.second and self.second[0][0] <= turn:
             _, wish = self.second.pop(0)
-            self._start(_SECOND[wish], "desk", f"second {wish}")
+            order = _SECOND[wish]
+            if self.scenario.are_patient and wish in ("run", "resume", "other"):
+                order = orders.patiently(order)
+            self._start(order, "desk", f"second {wish}")
 
     def drive(self) -> None:
         """Roll out, as often as the scenario says, whatever happens."""
@@ -173,7 +177,10 @@ class _Driver:
         return False
 
     def _start(self, order: Order, host: str, name: str) -> Operator:
-        operator = Operator(name, self.world.hosts[host], self.world, self.scenario.policy)
+        self.off &= self.world.away
+        operator = Operator(
+            name, self.world.hosts[host], self.world, self.scenario.policy, self.off
+        )
         operator.start(order)
         return operator
 
@@ -221,6 +228,7 @@ class _Driver:
 
     def _next(self, said: str, first: Order) -> Order:
         """What people do next."""
+        self._declare(said)
         if said in ("halted", "RolloutHalted"):
             self.halts += 1
             return self._answer()
@@ -239,16 +247,29 @@ class _Driver:
             self._wait(2_000)
         return orders.resume()
 
+    def _declare(self, said: str) -> None:
+        """People declare off what is off, once it stands in their way; and when all else is done
+        they switch it on.
+        """
+        if said in ("halted", "RolloutHalted", "MachineUnreachable", "PreflightRefused"):
+            self.off = self.world.away
+        if said == "halted" and self._halted_cause() is Cause.DECLARED_OFF:
+            for name in sorted(self.world.away):
+                misfortune.come_back(self.world, self.world.balancers[name])
+
     def _halted_cause(self) -> Cause | None:
         audit = self.world.audit
         if audit.opened is None:
             return None
-        for lb in self.world.balancers.values():
-            content = lb.records.get(audit.opened.rollout)
-            if content:
-                record = fold(read_chain(content, lb.name).entries)
-                return record.halted.cause if record.halted else None
-        return None
+        rollout = audit.opened.rollout
+        content = max(
+            (lb.records.get(rollout, b"") for lb in self.world.balancers.values()), key=len
+        )
+        entries = read_chain(content, "the longest copy").entries
+        if not entries:
+            return None  # half of the first line, at the most
+        record = fold(entries)
+        return record.halted.cause if record.halted else None
 
     def _answer(self) -> Order:
         answers = self.scenario.answers

@@ -84,6 +84,11 @@ class World:
         begun = self.now_ms - 1_700_000_000_000
         self.trace.append(f"{begun:>8} {self.scheduler.turns:>6} {who:<12} {what}")
 
+    @property
+    def away(self) -> frozenset[str]:
+        """Answers the load balancers whose machines are off."""
+        return frozenset(name for name, lb in self.balancers.items() if lb.is_away)
+
     def machine(self, name: str) -> Machine:
         """Answers a load balancer or a backend's machine."""
         return self.balancers.get(name) or self.nodes[name]
@@ -114,7 +119,7 @@ class World:
         """
         scheduler, machine, host = self.scheduler, self.machine(name), by.host
         scheduler.pause()
-        if host.cut.get(name, 0) > self.now_ms:
+        if host.cut.get(name, 0) > self.now_ms or name in self.away:
             scheduler.sleep(50)
             raise Lost("no route to host", was_started=False)
         came: list[T] = []

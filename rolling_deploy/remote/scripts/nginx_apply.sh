@@ -25,7 +25,7 @@ enter "$state" "$epoch" "$holder"
 ready_to_change "$replaces"
 find_snapshot "$replaced"
 before=${snapshot##*/}
-placed=0
+placed=0 ours=$sha
 if [ "$replaced" = "$sha" ]; then
     take_snapshot "$generation" "$sha" "${before:--}" || fail "cannot note the workers in $state; nothing was changed"
 else
@@ -34,8 +34,7 @@ else
     # Before the file is in place: whoever reloads nginx from now on makes it live, and then these
     # workers are the earlier ones. Again just before our own signal, for those born in between.
     take_snapshot "$generation" "$sha" "${before:--}" || fail "cannot note the workers in $state; nothing was changed"
-    place "$taken" || fail "cannot write $real; it is unchanged"
-    placed=1
+    publish "$taken"
     test_or_put_back
     list_processes
     take_snapshot "$generation" "$sha" "${before:--}" || fail_unloaded "cannot note the workers in $state"

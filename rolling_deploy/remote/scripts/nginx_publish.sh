@@ -72,9 +72,10 @@ $(stat -L -c '%a %u %g' "$1")
 OWNER
 }
 
-# place SOURCE: SOURCE's bytes become the managed file, with the owner and mode noted last. A
+# place SOURCE REPLACES: SOURCE's bytes become the managed file, with the owner and mode noted last. A
 # dot-name beside it first (nginx's include is a glob and does not see it), then one rename. With
 # sudo the source has one name whatever it is, so that preflight can ask for these very words.
+# Answers 2, with the reason in theirs, when the file is not the one of the digest REPLACES.
 place() {
     d_beside=${real%/*}/.${real##*/}.rolling-deploy
     d_before=$(stat -c %.9Y "${real%/*}" 2>/dev/null)
@@ -88,14 +89,58 @@ place() {
         fi
     fi
     sync "$d_beside" 2>/dev/null
-    privileged mv -f "$d_beside" "$real" </dev/null || return 1
+    if ! still_is "$2"; then
+        exec 8<&-
+        drop_beside
+        theirs="somebody changed $file in this very moment; it is left as they saved it"
+        return 2
+    fi
+    privileged mv -f "$d_beside" "$real" </dev/null || { exec 8<&-; return 1; }
     note_folder
     # The directory's own sync runs beside nginx's test; `settle` waits for it.
-    sync "${real%/*}" >/dev/null 2>&1 9>&- &
+    sync "${real%/*}" >/dev/null 2>&1 8<&- 9>&- &
     d_syncing=$!
+    give_back_a_late_save "$2"
 }
 
-drop_beside() { rm -f "$d_beside"; note_folder; }
+# still_is DIGEST: asked last of all before the rename, since people take no lock. Descriptor 8 is
+# the file that is about to be replaced. Only a rename of theirs between here and ours is not seen.
+still_is() {
+    exec 8</dev/null
+    if [ "$1" = absent ]; then [ ! -e "$real" ]; return; fi
+    { true < "$real"; } 2>/dev/null || return 1
+    exec 8< "$real"
+    [ "$(digest_of /proc/self/fd/8)" = "$1" ] && [ "$real" -ef /proc/self/fd/8 ]
+}
+
+# give_back_a_late_save DIGEST: whoever wrote into the old file while it was being replaced finds it
+# as they saved it; answers 2 then. A moment first, for an editor that is still writing.
+give_back_a_late_save() {
+    if [ "$1" = absent ] || [ "$(digest_of /proc/self/fd/8)" = "$1" ]; then exec 8<&-; return 0; fi
+    pause 0.2
+    settle
+    cat < /proc/self/fd/8 > "$state/edited-meanwhile" && cp "$state/edited-meanwhile" "$state/.meanwhile"
+    g_status=$?
+    note_owner /proc/self/fd/8
+    exec 8<&-
+    if [ "$g_status" = 0 ] && place "$state/.meanwhile" "$ours"; then
+        theirs="somebody changed $file in this very moment; it is as they saved it"
+    else theirs="somebody changed $file in this very moment; what they saved is in $state/edited-meanwhile"; fi
+    rm -f "$state/.meanwhile"
+    return 2
+}
+
+# publish SOURCE: place it, or end here with the file as it was; ours is SOURCE's digest.
+publish() {
+    place "$1" "$replaced"
+    case $? in
+        0) placed=1 ;;
+        2) refuse "$theirs" ;;
+        *) fail "cannot write $real; it is unchanged" ;;
+    esac
+}
+
+drop_beside() { rm -f "$d_beside" 2>/dev/null; note_folder; }
 
 # note_folder: in $state/.folder the directory's time of writing as we leave it, and the one it had
 # from others, so that a preflight does not take us for somebody who removed a file there.
@@ -204,29 +249,46 @@ fail_unproved() {
     fail "reload not proved: $why${f_more:+; $f_more}"
 }
 
-# put_back: after a failed test, the file that was there before, byte for byte.
+# put_back: after a failed test, the file that was there before, byte for byte; unless somebody has
+# saved another one over ours meanwhile, which then stays.
 put_back() {
-    if [ "$replaced" = absent ]; then
+    if [ "$replaced" != absent ]; then place "$state/previous" "$ours"
+    elif [ "$(digest_of "$real")" = "$ours" ]; then
         d_before=$(stat -c %.9Y "${real%/*}" 2>/dev/null)
         privileged rm -f "$real" </dev/null
         note_folder
-    else place "$state/previous"; fi
+    else
+        theirs="somebody changed $file in this very moment; it is left as they saved it"
+        return 2
+    fi
+    p_status=$?
+    [ "$p_status" = 0 ] || return "$p_status"
     [ "$(digest_of "$real")" = "$replaced" ]
+}
+
+# back_text: put the file before back, and say how that went.
+back_text() {
+    put_back
+    case $? in
+        0) b_text="the file before is back" ;;
+        2) b_text=$theirs ;;
+        *) b_text="the file before could not be put back" ;;
+    esac
 }
 
 # test_or_put_back: run nginx's own test on what is in place.
 test_or_put_back() {
     if run_and_keep "$(test_words)"; then settle; return 0; fi
-    if put_back; then fail "nginx refused the configuration, the file before is back: $(said)"; fi
-    fail "nginx refused the configuration and the file before could not be put back: $(said)"
+    back_text
+    fail "nginx refused the configuration, $b_text: $(said)"
 }
 
 # fail_unloaded REASON: between the new text in place and the reload. A text left there would go
 # live with anybody's reload.
 fail_unloaded() {
     [ "$placed" = 1 ] || fail "$1; not reloaded"
-    if put_back; then fail "$1; not reloaded, and the file before is back"; fi
-    fail "$1; not reloaded, and the file before could not be put back"
+    back_text
+    fail "$1; not reloaded, and $b_text"
 }
 
 # ready_to_change DIGEST: everything that must hold before a byte is written.

@@ -8,13 +8,12 @@ count_workers ''
 ask_live
 unwanted=$live
 original=$(digest_of "$state/original")
-placed=0
+placed=0 ours=$original
 if [ "$replaced" != "$original" ]; then
     [ "$replaced" = absent ] || cp "$real" "$state/previous" || fail "cannot keep the file in $state; nothing was changed"
     our_mode=$o_mode our_user=$o_user our_group=$o_group
     [ ! -s "$state/original.owner" ] || read -r o_mode o_user o_group < "$state/original.owner"
-    place "$state/original" || fail "cannot write $real; it is unchanged"
-    placed=1
+    publish "$state/original"
     o_mode=$our_mode o_user=$our_user o_group=$our_group
     test_or_put_back
 fi

@@ -40,7 +40,9 @@ fi
 sync -d "$file" 2>/dev/null || sync
 rm -f "$new"
 # The pointer to the rollout in hand, and the step for whoever asks who is at it.
-printf '%s\n' "$4" > "$1/.current" && mv -f "$1/.current" "$1/current"
+# Not named, whoever resumes elsewhere would not hear of it.
+{ printf '%s\n' "$4" > "$1/.current"; } 2>/dev/null && mv -f "$1/.current" "$1/current" ||
+    fail "cannot write $1/current (disk full?)"
 printf '%s\n' "$8" > "$1/step"
 : > "$1/heartbeat"
 say size "$(wc -c < "$file")"
