@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format servers simulate rig bench transcripts fuzz clean
+.PHONY: help demo demo-tomcat test lint format servers simulate rig bench transcripts fuzz clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## bring up a whole fleet on this machine and roll a new version over it, under load
 	$(BIN)/rolling-deploy demo $(DEMO)
+
+demo-tomcat: $(READY) ## the same on two real Tomcats: USERS=n are logged in and stay so, three releases are tried
+	$(BIN)/python -m tests.tomcat_demo --users $(or $(USERS),60) $(DEMO)
 
 test: $(READY) ## all test tiers in their short form
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --randomly-dont-reorganize $(TESTS)

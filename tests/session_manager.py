@@ -39,10 +39,15 @@ def session_manager_jars() -> list[Path]:
     return [kept_jar(coordinates, digest) for coordinates, digest in SESSION_MANAGER.items()]
 
 
+def kept_path(coordinates: str) -> Path:
+    """Answers where a jar is kept, whether it is there or not."""
+    _, artifact, version = coordinates.split(":")
+    return CACHE / f"{artifact}-{version}.jar"
+
+
 def kept_jar(coordinates: str, digest: str) -> Path:
     """Answers one jar with this sha256, from the cache or from Maven Central."""
-    _, artifact, version = coordinates.split(":")
-    jar = CACHE / f"{artifact}-{version}.jar"
+    jar = kept_path(coordinates)
     if jar.exists() and sha256_of(jar) == digest:
         return jar
     CACHE.mkdir(parents=True, exist_ok=True)

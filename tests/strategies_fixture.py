@@ -175,10 +175,16 @@ class TomcatBackend:
 
 
 def make_tomcat(
-    folder: Path, wars: Path, *, context: str = "ROOT", has_shutdown_port: bool = True
+    folder: Path,
+    wars: Path,
+    *,
+    context: str = "ROOT",
+    has_shutdown_port: bool = True,
+    port: int | None = None,
 ) -> TomcatBackend:
-    """Make a CATALINA_BASE on free ports; nothing is started."""
-    port, shutdown_port = free_port(), free_port() if has_shutdown_port else -1
+    """Make a CATALINA_BASE on free ports, or on this one; nothing is started."""
+    port = port or free_port()
+    shutdown_port = free_port() if has_shutdown_port else -1
     for name in ("conf", "logs", "temp", "webapps", "work", "bin"):
         (folder / name).mkdir(parents=True)
     text = (HERE / "tomcat_app" / "server.xml").read_text()

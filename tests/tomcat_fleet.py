@@ -7,13 +7,10 @@ manager as `context.xml` names it. The upstream is as somebody wrote it by hand.
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import signal
-import subprocess
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,76 +20,18 @@ from typing import Any, Self
 import redis
 
 from rolling_deploy.demo import fleet_files, readiness
-from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE
 from rolling_deploy.demo.fleet_files import Balancer, Machine
 from rolling_deploy.demo.free_ports import ReservedPorts
 from rolling_deploy.demo.keeper import Keeper
 from rolling_deploy.demo.servers import Servers
 from rolling_deploy.demo.ssh_access import SshAccess
+from tests.counting_shop import Application, counting_shop
 from tests.session_manager import sha256_of
 from tests.strategies_fixture import TOMCAT_HOME, TomcatBackend, make_tomcat
 
-APP = Path(__file__).parent / "tomcat_app"
 APPLICATION, UPSTREAM, MACHINE = "shop", "tomcat", "server"
-KEY_PREFIX = "shop:"
-WRONG_RELEASE, WHAT_IT_SAYS = "3.0", "2.9"
-"""A WAR that was packed with another version in it."""
 START_LIMIT_S = 120.0
 """Two JVMs start at the same time, on a machine that may be busy."""
-
-
-# The application
-
-
-@functools.cache
-def shop_class(folder: Path) -> bytes:
-    """Answers the compiled servlet; compiled once for each folder."""
-    jar = TOMCAT_HOME / "lib" / "servlet-api.jar"
-    argv = ["javac", "-cp", str(jar), "-d", str(folder), str(APP / "ShopServlet.java")]
-    subprocess.run(argv, check=True, timeout=300)
-    return (folder / "ShopServlet.class").read_bytes()
-
-
-def write_shop_war(path: Path, release: str) -> None:
-    """Write a WAR of the shop that says it is this version, or another one if it is the wrong."""
-    servlet = shop_class(path.parent)
-    version = WHAT_IT_SAYS if release == WRONG_RELEASE else release
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as war:
-        war.writestr("WEB-INF/classes/ShopServlet.class", servlet)
-        war.writestr("WEB-INF/classes/version.txt", version)
-        war.write(APP / "shop-web.xml", "WEB-INF/web.xml")
-
-
-@dataclass(frozen=True, slots=True)
-class Application:
-    """What a fleet of Tomcats runs, and how its sessions are kept.
-
-    Attributes:
-        releases: packed when the fleet is brought up; the first one is deployed by hand.
-        write_war: writes the WAR of a release.
-        files: what lies in each Tomcat's `conf`; `@REDIS_PORT@` is filled in.
-        key_prefix: of its sessions' keys in Redis.
-        store: further lines of the inventory's `session_store`.
-        inventory: further sections of the inventory.
-    """
-
-    releases: tuple[str, ...]
-    write_war: Callable[[Path, str], None]
-    files: Mapping[str, str]
-    key_prefix: str
-    store: str = ""
-    inventory: str = ""
-
-
-def counting_shop() -> Application:
-    """Answers the shop that counts in its session, for the users of the demo's load."""
-    context = (APP / "context.xml").read_text().replace("@KEY_PREFIX@", KEY_PREFIX.rstrip(":"))
-    return Application(
-        (FIRST_RELEASE, NEXT_RELEASE, WRONG_RELEASE),
-        write_shop_war,
-        {"context.xml": context, "redisson.yaml": (APP / "redisson.yaml").read_text()},
-        KEY_PREFIX,
-    )
 
 
 # The files of the machine
@@ -159,8 +98,19 @@ class TomcatFleet:
         servers: Servers,
         jars: Sequence[Path],
         application: Application | None = None,
+        *,
+        tomcat_ports: tuple[int | None, int | None] = (None, None),
+        is_temporary: bool = False,
     ) -> None:
+        """Choose ports and places; nothing is started or written yet.
+
+        Args:
+            tomcat_ports: None takes a free one.
+            is_temporary: the directory goes with the fleet, also when this process is killed.
+        """
         self.directory = directory
+        self.tomcat_ports = tomcat_ports
+        self.is_temporary = is_temporary
         self.application = application or counting_shop()
         self.servers = servers
         self.jars = jars
@@ -248,7 +198,7 @@ class TomcatFleet:
         """Write every file, start every server, return when the site answers."""
         try:
             self._write_files()
-            self._keeper = Keeper()
+            self._keeper = Keeper(removes=self.directory if self.is_temporary else None)
             self.start_redis()
             self.ssh.start(self.keeper)
             self._start_tomcats()
@@ -278,6 +228,8 @@ class TomcatFleet:
         if keeper is not None:
             keeper.stop()
         self.ports.release()
+        if self.is_temporary:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -322,14 +274,18 @@ class TomcatFleet:
             folder.mkdir(parents=True)
         self.pack(*self.application.releases)
         # One is stopped over its shutdown port; the other has none, as hardened ones do.
-        self.nodes = (self._make_node("tomcat1", True), self._make_node("tomcat2", False))
+        first, second = self.tomcat_ports
+        self.nodes = (
+            self._make_node("tomcat1", first, True),
+            self._make_node("tomcat2", second, False),
+        )
         self.ssh.write_files()
         self._write_nginx()
         self.inventory_path.write_text(self._inventory(), encoding="utf-8")
 
-    def _make_node(self, name: str, has_shutdown_port: bool) -> TomcatNode:
+    def _make_node(self, name: str, port: int | None, has_shutdown_port: bool) -> TomcatNode:
         folder = self.machine.directory / name
-        tomcat = make_tomcat(folder, self.wars, has_shutdown_port=has_shutdown_port)
+        tomcat = make_tomcat(folder, self.wars, has_shutdown_port=has_shutdown_port, port=port)
         (folder / "lib").mkdir()
         for jar in self.jars:
             (folder / "lib" / jar.name).symlink_to(jar)

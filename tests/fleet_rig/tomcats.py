@@ -18,6 +18,7 @@ import pytest
 
 from rolling_deploy.demo.fleet import FIRST_RELEASE, NEXT_RELEASE
 from rolling_deploy.demo.servers import Servers
+from tests.counting_shop import APP, KEY_PREFIX, write_shop_war
 from tests.fleet_rig.answers import await_http
 from tests.fleet_rig.figures import Figures
 from tests.fleet_rig.fixtures import Stand, servers_here
@@ -25,7 +26,7 @@ from tests.fleet_rig.fleet import NamespacedFleet, digest
 from tests.fleet_rig.fleet_texts import APPLICATION, FLOATING, PLACES, App, about_machines
 from tests.session_manager import NotHere, session_manager_jars
 from tests.strategies_fixture import TOMCAT_HOME, why_no_tomcat
-from tests.tomcat_fleet import APP, KEY_PREFIX, java_home, write_shop_war
+from tests.tomcat_fleet import java_home
 
 TOMCATS: Mapping[str, App] = {"tomcat1": App("web1", 8080), "tomcat2": App("web2", 8090)}
 """A port each, because the application's answers name themselves by it."""

@@ -21,6 +21,7 @@ from rolling_deploy.rollout.facts import (
     GaveUp,
     Halted,
     Intended,
+    Marked,
     Met,
     Proved,
     Redirected,
@@ -28,8 +29,10 @@ from rolling_deploy.rollout.facts import (
     TakenOver,
     TurnedBack,
     Waiting,
+    Watched,
 )
 from rolling_deploy.rollout.journal import GENESIS, Entry, encode
+from rolling_deploy.rollout.logouts import Logouts, Pace
 from rolling_deploy.rollout.losses import Losses
 from rolling_deploy.rollout.observed import Stamp
 from rolling_deploy.rollout.step import Activate, Apply, Goal, Outcome, Result, Stage
@@ -81,8 +84,10 @@ def story_bytes() -> bytes:
             TurnedBack("app1", "no"),
             GaveUp(("app1",), Cause.BACKEND, "no"),
             Proved("app1", Goal.RELEASE, "gap"),
+            Marked(("app1",), ("app2",), Logouts(ends={"app1 /log": "7:9"}, pace=Pace(9, 1, 5))),
             Released(1, ("app1",)),
             Counted(Losses(ends={"lb1": "5"}, gaps=frozenset({"lb2: no log"}))),
+            Watched(1, Logouts({"app1": 1}, {"app1": ("lost",)}, {"app1": 40})),
             Halted(Cause.BACKEND, "no"),
             Decided("ann", ("app2",)),
             Redirected(Direction.BACK, "ann"),

@@ -28,52 +28,24 @@ from tests.shop_releases import (
     CLASS_CHANGED_WITH_UID,
     CLASS_REMOVED,
     COMPATIBLE,
-    COOKIE,
     FIRST,
-    KEY_PREFIX,
     OTHER_COOKIE,
     OTHER_PREFIX,
     PASSWORD,
-    SHOP,
     SHORTER,
     UID_CHANGED,
     ShopRelease,
-    write_shop,
 )
+from tests.shop_site import CANARY, PASSWORD_ENV, shop
 from tests.shop_users import ShopLoad
-from tests.tomcat_fleet import Application, TomcatFleet
+from tests.tomcat_fleet import TomcatFleet
 from tests.tomcat_rig import TomcatRig, servers_and_jars
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
-PASSWORD_ENV = "SHOP_CANARY_PASSWORD"
-CANARY = f"""
-session_canary:
-  create:
-    path: /login
-    method: POST
-    form: {{user: "canary-{{marker}}"}}
-    form_env: {{password: {PASSWORD_ENV}}}
-  read: {{path: /cart}}
-  expect: "Hello canary-{{marker}}"
-  write: {{path: /cart, method: POST, form: {{item: "book-{{written}}"}}}}
-  written: "1 x book-{{written}}"
-  cookie: {COOKIE}
-"""
 FEW, SIXTY = 12, 60
 REACHED = 3
 """So many clicks of each user on a fleet that stays as it is, on average."""
-
-
-def shop() -> Application:
-    """Answers the shop with its login and its cart, and the canary that knows both."""
-    files = {
-        "context.xml": (SHOP / "tomcat-context.xml").read_text(),
-        "redisson.yaml": (SHOP / "redisson.yaml").read_text(),
-    }
-    session_key = f'  session_key: "{KEY_PREFIX}:redisson:tomcat_session:{{id}}"\n'
-    first = (FIRST.version, COMPATIBLE.version)
-    return Application(first, write_shop, files, KEY_PREFIX, session_key, CANARY)
 
 
 class Site:

@@ -20,15 +20,10 @@ import pytest
 from rolling_deploy.demo.load import LoadShape
 from rolling_deploy.demo.servers import embedded_nginx
 from rolling_deploy.demo.tally import Summary
+from tests.counting_shop import WHAT_IT_SAYS, WRONG_RELEASE
 from tests.rig_tools import Ended, fact, outcomes, rotation_of, versions_of, wait_until
 from tests.session_manager import sha256_of
-from tests.tomcat_fleet import (
-    MACHINE,
-    UPSTREAM,
-    WHAT_IT_SAYS,
-    WRONG_RELEASE,
-    TomcatFleet,
-)
+from tests.tomcat_fleet import MACHINE, UPSTREAM, TomcatFleet
 from tests.tomcat_rig import TomcatRig, servers_and_jars
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]

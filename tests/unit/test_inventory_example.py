@@ -79,7 +79,8 @@ def test_the_example_loads_with_every_commented_key_too(tmp_path: Path) -> None:
     file = tmp_path / "inventory.yaml"
     file.write_text(with_every_key())
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "upstream.conf.j2").write_text("")
+    for name in ("upstream.conf.j2", "context.xml.j2"):
+        (tmp_path / "templates" / name).write_text("")
     inventory = load_inventory(file)
     assert list(inventory.backends) == ["app1", "app2", "app3", "app4"]
     assert isinstance(inventory.backends["app4"].strategy, ReleaseSettings)
@@ -98,7 +99,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 
 def test_the_reference_lists_every_key() -> None:
-    rows = re.findall(r"(?m)^\| `([a-z_]+)` \|", reference())
+    rows = re.findall(r"(?m)^\| `([a-z0-9_]+)` \|", reference())
     assert set(rows) == {key for _, key in accepted()}
 
 

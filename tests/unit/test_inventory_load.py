@@ -24,7 +24,6 @@ from rolling_deploy.inventory.model import (
     ProberShape,
     ReleaseShape,
     RolloutShape,
-    SessionStoreShape,
     TomcatShape,
     WarmUpShape,
 )
@@ -32,6 +31,7 @@ from rolling_deploy.inventory.session_shapes import (
     CanaryRequestShape,
     CsrfShape,
     SessionCanaryShape,
+    SessionStoreShape,
 )
 from rolling_deploy.inventory.walk import keys_of, shapes_in
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
@@ -45,6 +45,7 @@ from rolling_deploy.settings import (
     HostTarget,
     Inventory,
     LoadBalancerSettings,
+    LogoutWatchSettings,
     LossSettings,
     ProberSettings,
     ReleaseSettings,
@@ -169,7 +170,7 @@ def _check_defaults(model: type[Shape], settings: type) -> None:
 def test_every_setting_can_be_reached_from_the_file() -> None:
     """A setting that no key fills would be a promise of the settings that nobody can use."""
     computed = {"name", "servers", "probe_address", "strategy", "state_dir", "address", "host"}
-    computed |= {"counts_losses", "proves_sessions", "is_read"}  # by a section
+    computed |= {"counts_losses", "proves_sessions", "watches_logouts", "is_read"}  # by a section
     keys: set[str] = set()
     waiting: list[type[Shape]] = [InventoryShape]
     while waiting:
@@ -178,7 +179,7 @@ def test_every_setting_can_be_reached_from_the_file() -> None:
             waiting += shapes_in(field.annotation)
     for settings in (*(settings for _, settings in SECTIONS), VersionSource, BackendSettings):
         for setting in dataclasses.fields(settings):
-            name = setting.name.removeprefix("drain_")
+            name = setting.name.removeprefix("drain_").removeprefix("logout_")
             in_seconds = f"{name.removesuffix('_ms')}_s"
             assert {name, in_seconds} & (keys | computed), f"{settings.__name__}.{setting.name}"
 
@@ -391,6 +392,31 @@ def test_only_given_keys_count() -> None:
     shape = InventoryShape.model_validate({"application": "a", "ssh": {"port": 22}})
     assert given(shape.ssh) == {"port": 22}
     assert given(None) == {}
+
+
+def test_signs_of_logged_out_users_are_looked_for_only_if_the_section_is_there(
+    tmp_path: Path,
+) -> None:
+    nothing = load(tmp_path, SMALL)
+    assert not nothing.fleet.policy.watches_logouts
+    assert nothing.logout_watch == LogoutWatchSettings()
+    asked = load(tmp_path, SMALL + "logout_watch: {}\n")
+    assert asked.fleet.policy == Policy(watches_logouts=True)
+    text = (
+        "logout_watch: {watch_s: 0, ratio: 2.5, new_min: 7, lines_max: 3, "
+        "logs: [/var/log/app.log, 'logs/a.{date}.log'], patterns: ['lost'], ignore: ['report']}\n"
+    )
+    full = load(tmp_path, SMALL + text)
+    assert full.fleet.policy == Policy(
+        watches_logouts=True,
+        watch_ms=0,
+        logout_ratio=2.5,
+        logout_new_min=7,
+        logout_lines_max=3,
+    )
+    assert full.logout_watch == LogoutWatchSettings(
+        ("/var/log/app.log", "logs/a.{date}.log"), ("lost",), ("report",)
+    )
 
 
 def test_losses_are_counted_only_as_far_as_the_section_asks(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_newer_format_is_refused_naming_who_wrote_it() -> None:
     def newer(plain: dict[str, Any]) -> None:
         plain["fact"].update(format=FORMAT + 1, tool="9.1")
 
-    with pytest.raises(RecordWrong, match=r"rolling-deploy 9\.1 in format 4") as caught:
+    with pytest.raises(RecordWrong, match=r"rolling-deploy 9\.1 in format 5") as caught:
         read_chain(reworked(1, newer), "record")
     assert "9.1" in caught.value.next_step
 

@@ -34,7 +34,7 @@ def test_without_the_opt_in_the_last_line_says_why_nothing_was_counted() -> None
 def test_adopting_does_not_count_and_does_not_blame_the_inventory() -> None:
     adopting = opened(purpose=Purpose.ADOPT, policy=Policy(counts_losses=True))
     (line,) = losses_lines(record(adopting))
-    assert line == "losses: not counted (only while a release is deployed)"
+    assert line == "losses: not counted (only while backends are taken out)"
 
 
 def test_the_sums_are_the_last_lines_with_who_and_when_before_them() -> None:

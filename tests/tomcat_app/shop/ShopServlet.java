@@ -1,32 +1,15 @@
 package com.example.shop;
 
-import jakarta.servlet.ServletException;
-import jakarta.servlet.http.HttpServlet;
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import jakarta.servlet.http.HttpSession;
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 
 /** A shop with a login and a cart, as many are: it knows nothing of where its sessions are kept. */
-public class ShopServlet extends HttpServlet {
-    private String version;
-
+public class ShopServlet extends ReleaseServlet {
     @Override
-    public void init() throws ServletException {
-        try (InputStream text = ShopServlet.class.getResourceAsStream("/version.txt")) {
-            version = new String(text.readAllBytes(), StandardCharsets.UTF_8).strip();
-        } catch (IOException problem) {
-            throw new ServletException(problem);
-        }
-    }
-
-    @Override
-    protected void service(HttpServletRequest request, HttpServletResponse response)
+    protected void answer(HttpServletRequest request, HttpServletResponse response)
             throws IOException {
-        response.setHeader("X-Version", version);
-        response.setHeader("X-Backend", "tomcat-" + request.getLocalPort());
         response.setContentType("text/html");
         response.setCharacterEncoding("UTF-8");
         switch (request.getMethod() + " " + request.getServletPath()) {

@@ -1,5 +1,5 @@
-import jakarta.servlet.ServletException;
-import jakarta.servlet.http.HttpServlet;
+package com.example.shop;
+
 import jakarta.servlet.http.HttpServletRequest;
 import jakarta.servlet.http.HttpServletResponse;
 import jakarta.servlet.http.HttpSession;
@@ -15,25 +15,12 @@ import java.util.HexFormat;
  *
  * <p>It knows nothing of Redis: a counter lives in the HttpSession, as in any application.
  */
-public class ShopServlet extends HttpServlet {
+public class CountingServlet extends ReleaseServlet {
     private static final int SLOW_MAX_MS = 60_000;
 
-    private String version;
-
     @Override
-    public void init() throws ServletException {
-        try (InputStream text = ShopServlet.class.getResourceAsStream("/version.txt")) {
-            version = new String(text.readAllBytes(), StandardCharsets.UTF_8).strip();
-        } catch (IOException problem) {
-            throw new ServletException(problem);
-        }
-    }
-
-    @Override
-    protected void service(HttpServletRequest request, HttpServletResponse response)
+    protected void answer(HttpServletRequest request, HttpServletResponse response)
             throws IOException {
-        response.setHeader("X-Version", version);
-        response.setHeader("X-Backend", "tomcat-" + request.getLocalPort());
         response.setContentType("application/json");
         switch (request.getMethod() + " " + request.getServletPath()) {
             case "GET /health" -> say(response, "{\"status\": \"up\", \"version\": \"%s\"}", version);
