@@ -98,15 +98,16 @@ def _secret(variable: str) -> str:
 
 
 def remaining_ms(settings: SessionStoreSettings, opener: Opener | None, key: str) -> int | None:
-    """Answers how long the store still keeps a key; None when it has none, or cannot be asked.
+    """Answers how long the store still keeps a key; 0 when it has none, None when it cannot be
+    asked.
 
     A key that never expires answers as -1, as Redis does.
     """
     with suppress(LinkLost, ValueError):
         with open_link(settings, opener) as link:
             said = link.ask(("PTTL", key))[0]
-            if isinstance(said.value, int) and said.value != NO_SUCH_KEY:
-                return said.value
+            if isinstance(said.value, int):
+                return 0 if said.value == NO_SUCH_KEY else said.value
     return None
 
 

@@ -34,6 +34,14 @@ EPOCH_BELOW = 10**15
 GENESIS = "0" * 64
 """What the first line's `prev` is."""
 
+WATCH_LIMITS = {
+    "watch_ms": 5_000,
+    "logout_lines_max": 0,
+    "logout_ratio": 3.0,
+    "logout_new_min": 20,
+}
+"""For policies of formats without them; they count for nothing there, since nothing is watched."""
+
 
 def encode(entry: Entry, previous: str) -> tuple[bytes, str]:
     """Answers the entry's line (with its line break) and its hash, which the next line carries."""
@@ -157,7 +165,9 @@ def _refuse_newer(plain: Mapping[str, Any]) -> None:
 
 
 def _fill_in(plain: Mapping[str, Any]) -> None:
-    """Give a fact of an earlier format what it did not have: nothing was counted or kept then."""
+    """Give a fact of an earlier format what it did not have: nothing was counted, kept or watched
+    then.
+    """
     fact = plain.get("fact")
     if not isinstance(fact, dict):
         return
@@ -167,6 +177,10 @@ def _fill_in(plain: Mapping[str, Any]) -> None:
         policy.setdefault("max_errors", None)
     if isinstance(policy, dict) and fact.get("format") in {1, 2}:
         policy.setdefault("proves_sessions", False)
+    if isinstance(policy, dict) and fact.get("format") in {1, 2, 3}:
+        policy.setdefault("watches_logouts", False)
+        for name, limit in WATCH_LIMITS.items():
+            policy.setdefault(name, limit)
     if isinstance(step, dict) and step.get("type") == "Continuity":
         step.setdefault("goal", "release")
         step.setdefault("other", "")

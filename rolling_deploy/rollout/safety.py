@@ -87,22 +87,18 @@ def enough_keep_serving(record: Record, seen: Seen, step: Step) -> str:
     returned = claim.returned if claim else frozenset()
     untouched = frozenset(claim.unsettled) - claim.activated if claim else frozenset()
     serving = (untouched | returned) - record.unproven
+    asked = {name: b.health for name, b in seen.backends.items() if isinstance(b, BackendSeen)}
+    well = {name for name, health in asked.items() if health and health.is_good}
     for upstream, members in record.opened.upstreams.items():
         taken = step.out & set(members) - (record.left_out - returned)
         if not taken:
             continue
         left = set(members) - step.out - record.opened.parked
         if taken & serving:
-            left = {name for name in left if _is_well(seen, name)}
+            left &= well
         if len(left) < record.opened.policy.serving_min:
             return f"{upstream} would be left with {len(left)} backends"
     return ""
-
-
-def _is_well(seen: Seen, name: str) -> bool:
-    backend = seen.backends.get(name)
-    is_asked = isinstance(backend, BackendSeen) and backend.health is not None
-    return is_asked and backend.health.is_good
 
 
 def only_what_is_proven_goes_in(record: Record, seen: Seen, step: Step) -> str:

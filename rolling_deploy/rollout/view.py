@@ -199,7 +199,7 @@ class View:
         last = self.record.last.get(key, Result(Outcome.UNKNOWN))
         tried = self.record.attempts.get(key, 0)
         return (
-            f"{last.outcome} after {tried} tries: {last.detail}"
+            f"{last.outcome} after {tried} {'try' if tried == 1 else 'tries'}: {last.detail}"
             if last.detail
             else f"{last.outcome}"
         )
@@ -240,3 +240,21 @@ def wanted_out(record: Record) -> frozenset[str]:
         return others | (record.unproven & backends)
     in_service = claim.returned - record.unproven - frozenset(claim.unsettled)
     return others | (backends - in_service)
+
+
+def untouched_of(view: View) -> tuple[str, ...]:
+    """Answers what of the wave in hand was never changed by us: it may go back in as it is."""
+    claim = view.record.claim
+    return tuple(b for b in claim.unsettled if b not in claim.activated) if claim else ()
+
+
+def cut_off_text(view: View) -> str:
+    """Answers which load balancers cannot be reached and why, for a person."""
+    each = [f"{name} ({detail})" for name, detail in sorted(view.cut_off.items())]
+    return f"cannot reach {', '.join(each)}, which counts as still sending"
+
+
+def edited_text(view: View) -> str:
+    """Answers whose managed file is no longer ours, for a person."""
+    names = ", ".join(view.edited)
+    return f"the managed file on {names} was changed by somebody else"

@@ -60,7 +60,7 @@ class Store:
     lives_ms: dict[str, int] = field(default_factory=dict)
 
     def lifetime(self, session: Session) -> int | None:
-        return self.lives_ms.get(session.cookies.get("JSESSIONID", ""))
+        return self.lives_ms.get(session.cookies.get("JSESSIONID", ""), 0)
 
 
 class Application(BaseHTTPRequestHandler):
@@ -259,6 +259,37 @@ def test_sessions_kept_from_before_are_read_where_no_old_node_is_left(store: Sto
         result = prove(CANARY, last, None, kept, store.lifetime)
         assert result.outcome is Outcome.FAILED
         assert "made on app1 (1) before the rollout is not read on app1 (2)" in result.detail
+
+
+def test_kept_sessions_that_have_expired_are_no_fault_where_no_old_node_is_left(
+    store: Store,
+) -> None:
+    with node("app1", OLD, store) as one, node("app2", OLD, store) as two:
+        _, kept = keep(CANARY, one, two, count=1)
+    store.sessions.clear()
+    with node("app1", OLD, store) as last:
+        result = prove(CANARY, last, None, kept, store.lifetime)
+        assert result.outcome is Outcome.FAILED, "the store still has it, so it should be read"
+        store.lives_ms.clear()
+        result = prove(CANARY, last, None, kept, store.lifetime)
+    assert result.outcome is Outcome.NOT_CHECKED
+    assert "not in the store any more" in result.detail
+
+
+def test_a_kept_session_that_the_release_has_dropped_does_not_hold_up_the_way_back(
+    store: Store,
+) -> None:
+    with node("app1", OLD, store) as one, node("app2", OLD, store) as two:
+        _, kept = keep(CANARY, one, two, count=2)
+    store.sessions.pop(kept[0].cookies["JSESSIONID"])
+    with node("app1", OLD, store) as back:
+        assert prove(CANARY, back, None, kept, store.lifetime).outcome is Outcome.FAILED
+        result = prove(CANARY, back, None, kept, store.lifetime, goes_back=True)
+        assert result.outcome is Outcome.DONE, result.detail
+        assert "1 session from before is read on app1 (1); not checked: " in result.detail
+        store.sessions.clear()
+        result = prove(CANARY, back, None, kept, store.lifetime, goes_back=True)
+        assert result.outcome is Outcome.FAILED
 
 
 def test_going_back_to_a_release_whose_sessions_live_less_long_is_no_fault(store: Store) -> None:

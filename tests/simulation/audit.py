@@ -120,6 +120,9 @@ class Audit:
     hands: dict[str, int] = field(default_factory=dict)
     """When a person last touched a load balancer."""
     _proved_ms: dict[str, int] = field(default_factory=dict)
+    """When each that is noted as proved was seen to be so."""
+    _answered_ms: dict[str, int] = field(default_factory=dict)
+    """When each last answered well to an operator who asked, since its last stop."""
     _meant: set[str] = field(default_factory=set)
     _highest: dict[str, tuple[int, str]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
@@ -194,6 +197,7 @@ class Audit:
         world.tell(node.name, f"is stopped for {goal}")
         self.stops[node.name, goal] += 1
         self._proved_ms.pop(node.name, None)
+        self._answered_ms.pop(node.name, None)
         for lb in self.counting():
             if self.is_forced:
                 may_choose = lb.current.may_choose(node.address)
@@ -205,6 +209,10 @@ class Audit:
             most = opened.policy.attempts_max + self.decisions
             count = self.stops[node.name, goal]
             self.check("attempts", count <= most, f"{node.name}: {count} of {most} for {goal}")
+
+    def answered_well(self, node: Node) -> None:
+        """A backend tells an operator who asks that it is well."""
+        self._answered_ms[node.name] = self.world.now_ms
 
     def swapping(self, node: Node, artifact: str) -> None:
         """An artifact is put in place."""
@@ -229,10 +237,9 @@ class Audit:
     def serving(self, lb: Balancer) -> dict[str, int]:
         """Answers how many backends serve each upstream there, or did until a moment ago."""
         world, now_ms = self.world, self.world.now_ms
+        seen_ms = (world.frozen_ms if self.is_dazed() else now_ms) - RECENT_MS
         good = {
-            n.name
-            for n in world.nodes.values()
-            if n.is_healthy(now_ms) or n.hurt_at_ms > now_ms - RECENT_MS
+            n.name for n in world.nodes.values() if n.is_healthy(now_ms) or n.hurt_at_ms > seen_ms
         }
         return {name: len(members & good) for name, members in world.sending(lb).items()}
 
@@ -407,7 +414,9 @@ class Audit:
             wanted = self.was[fact.backend]
         is_warm = node.is_warm or self._is_hurt(node)
         is_so = self._is_well(node, (wanted,)) and node.artifact == artifact_of(wanted)
-        self._proved_ms[node.name] = self.world.now_ms
+        # What makes it ill between that look and this line could not be seen.
+        now_ms = self.world.now_ms
+        self._proved_ms[node.name] = self._answered_ms.get(node.name, now_ms)
         is_so = is_so or self.is_dazed()
         self.check("truth", is_so, f"{fact.backend} is proved, serves {node.serves}")
         self.check("proven", is_warm, f"{fact.backend} is proved and cold")

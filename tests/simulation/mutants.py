@@ -27,7 +27,10 @@ from tests.simulation.simulate import simulate
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS_MAX = 1500
 
-DECIDE, SAFETY = "rolling_deploy/rollout/decide.py", "rolling_deploy/rollout/safety.py"
+EARLIER, SAFETY = "rolling_deploy/rollout/earlier.py", "rolling_deploy/rollout/safety.py"
+CLAIMING, CAPACITY = "rolling_deploy/rollout/claiming.py", "rolling_deploy/rollout/capacity.py"
+ROTATION, ACTIVATION = "rolling_deploy/rollout/rotation.py", "rolling_deploy/rollout/activation.py"
+COUNTING, ENDING = "rolling_deploy/rollout/counting.py", "rolling_deploy/rollout/ending.py"
 VIEW, FOLD = "rolling_deploy/rollout/view.py", "rolling_deploy/rollout/fold.py"
 RUNNER, JOURNAL = "rolling_deploy/runner.py", "rolling_deploy/rollout/journal.py"
 RECORD, LIFE = "rolling_deploy/operations/record.py", "rolling_deploy/operations/life.py"
@@ -48,10 +51,10 @@ class Mutant:
     edits: tuple[tuple[str, str, str], ...]
 
 
-def _skips(rule: str) -> tuple[str, str, str]:
+def _skips(file: str, rule: str) -> tuple[str, str, str]:
     """The rule has nothing to say, ever."""
     return (
-        DECIDE,
+        file,
         f"def {rule}(view: View) -> Move | None:\n",
         f"def {rule}(view):\n    return None\n",
     )
@@ -99,8 +102,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "redo instead of look",
         (
+            (EARLIER, "move import Free, ", "move import Act, Free, "),
             (
-                DECIDE,
+                EARLIER,
                 "    doubt = Result(Outcome.IN_DOUBT",
                 """    return Act(tuple(i.step for i in open_intents.values()))
     doubt = Result(Outcome.IN_DOUBT""",
@@ -124,7 +128,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "skip the capacity guard",
         (
-            (DECIDE, '    if claimed <= record.left_out:\n        return ""', '    return ""'),
+            (CAPACITY, '    if claimed <= out_already:\n        return ""', '    return ""'),
             (SAFETY, "if len(left) < record.opened.policy.serving_min:", "if False:"),
         ),
     ),
@@ -138,13 +142,13 @@ MUTANTS: tuple[Mutant, ...] = (
             ),
         ),
     ),
-    Mutant("no drain", (_skips("drain"), _NO_DRAIN_IN_SAFETY)),
-    Mutant("no drain, and safety awake", (_skips("drain"),)),
+    Mutant("no drain", (_skips(ROTATION, "drain"), _NO_DRAIN_IN_SAFETY)),
+    Mutant("no drain, and safety awake", (_skips(ROTATION, "drain"),)),
     Mutant(
         "what cannot be told of workers is taken for none",
         (
-            (DECIDE, "seen.earlier_workers != 0", "(seen.earlier_workers or 0) != 0"),
-            (DECIDE, "also_unknown and seen.earlier_workers is None", "False"),
+            (ROTATION, "seen.earlier_workers != 0", "(seen.earlier_workers or 0) != 0"),
+            (ROTATION, "also_unknown and seen.earlier_workers is None", "False"),
             (SAFETY, "balancer.earlier_workers != 0", "(balancer.earlier_workers or 0) != 0"),
         ),
     ),
@@ -168,8 +172,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (
             (
                 VIEW,
-                "return others | (backends if claim.unsettled else record.unproven & backends)",
-                "return others | (backends if claim.unsettled else frozenset())",
+                "return others | (record.unproven & backends)",
+                "return others",
             ),
             (SAFETY, "    back = record.unproven - step.out\n", "    back = ()\n"),
         ),
@@ -208,16 +212,16 @@ class View:""",
     Mutant(
         "a hand edit is written over",
         (
-            (DECIDE, "if seen is None or name in view.edited:", "if seen is None:"),
+            (ROTATION, "if seen is None or name in view.edited:", "if seen is None:"),
             _OWN_FILE_IN_SAFETY,
         ),
     ),
     Mutant("the original is not kept", ((THERE, "    if step.adopt:\n", "    if False:\n"),)),
     Mutant(
         "an adopted file is not taken for an original",
-        ((DECIDE, "adopts = opened.purpose is Purpose.ADOPT and", "adopts = False and"),),
+        ((ROTATION, "adopts = opened.purpose is Purpose.ADOPT and", "adopts = False and"),),
     ),
-    Mutant("a command that still runs is not waited for", (_skips("await_earlier"),)),
+    Mutant("a command that still runs is not waited for", (_skips(EARLIER, "await_earlier"),)),
     Mutant("of two records the longer one wins", ((JOURNAL, "    if odd:\n", "    if False:\n"),)),
     Mutant(
         "a copy is added to without looking",
@@ -235,19 +239,19 @@ class View:""",
         ),
     ),
     Mutant(
-        "the session store is not asked", ((DECIDE, "check.verdict is Verdict.REFUSED", "False"),)
+        "the session store is not asked", ((CLAIMING, "check.verdict is Verdict.REFUSED", "False"),)
     ),
-    Mutant("no warm-up", (_skips("warm_up"),)),
+    Mutant("no warm-up", (_skips(ACTIVATION, "warm_up"),)),
     Mutant(
         "pruning forgets the release to go back to",
         ((LIFE, "*([before] if before else [])", ""),),
     ),
-    Mutant("nothing is put back before the end", (_skips("put_back"),)),
+    Mutant("nothing is put back before the end", (_skips(ROTATION, "put_back"),)),
     Mutant(
         "an aborted unadoption leaves an original unserved",
         (
             (
-                DECIDE,
+                ROTATION,
                 "isinstance(step, Unadopt) and step.replaces == originals.get(step.load_balancer)",
                 "False",
             ),
@@ -255,7 +259,7 @@ class View:""",
     ),
     Mutant(
         "a rollout is done though a load balancer is off",
-        ((DECIDE, "    if record.off:\n", "    if False:\n"),),
+        ((ENDING, "    if record.off:\n", "    if False:\n"),),
     ),
     Mutant(
         "once declared off, a load balancer is off for ever",
@@ -273,20 +277,20 @@ class View:""",
     ),
     Mutant(
         "a new life counts requests from its own beginning",
-        ((DECIDE, "Counting(record.losses or Losses(), ", "Counting(Losses(), "),),
+        ((COUNTING, "Counting(record.losses or Losses(), ", "Counting(Losses(), "),),
     ),
     Mutant(
         "what was counted is written once more",
         (
             (
-                DECIDE,
+                COUNTING,
                 "return Note((Counted(news), *move.facts))",
                 "return Note((Counted(view.seen.losses), *move.facts))",
             ),
         ),
     ),
     Mutant(
-        "failed requests halt nothing", ((DECIDE, "    if failed <= limit:\n", "    if True:\n"),)
+        "failed requests halt nothing", ((COUNTING, "    if failed <= limit:\n", "    if True:\n"),)
     ),
     Mutant(
         "a person's answer forgives no failed requests",
@@ -346,7 +350,7 @@ HINTS: Mapping[str, int] = {
     "no epoch": 1104,
     "the epoch does not rise with a new life": 2,
     "no guard": 86,
-    "redo instead of look": 12,
+    "redo instead of look": 22,
     "trust the exit code of a reload": 26,
     "ignore parked": 9,
     "skip the capacity guard": 1,

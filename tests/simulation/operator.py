@@ -392,6 +392,8 @@ class Fleet(FleetMachines):
         world = self.by.world
         node = world.nodes[name]
         is_good = node.is_healthy(world.now_ms)
+        if is_good:
+            world.audit.answered_well(node)
         is_checked = world.shape.is_version_checked
         said = f"200 {node.serves}" if is_good else "503" if node.serves else "connection refused"
         return Health(is_good, node.serves if is_checked and is_good else None, is_checked, said)

@@ -208,4 +208,123 @@ REGRESSIONS: tuple[Scenario, ...] = (
         has_guard=False,
         rollouts=1,
     ),
+    # Ours: a wave was half back when its reload failed on lb1. Answered, all of it was taken out
+    # once more, also what was proven good and served behind lb2, and nobody had asked the others
+    # since the claim: one of them was being restarted.
+    Scenario(
+        77997,
+        Shape(5, 2),
+        Policy(
+            wave_size=2,
+            serving_min=2,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=3,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        parked=frozenset({"app3"}),
+        oddities=(Oddity(lies=True, start_ms=0), Oddity(), Oddity(), Oddity(), Oddity()),
+        drains_ms=((40,), (40,)),
+        faults=(
+            Fault(398, "reload_fails", "lb1", 9195),
+            Fault(419, "reboot", "app4", 8470),
+            Fault(654, "signal", "app1", 1029),
+            Fault(845, "signal", "app1", 12),
+        ),
+        answers=("resume", "resume", "resume", "skip"),
+        has_guard=True,
+    ),
+    # Ours: what an earlier rollout had left out was proven good and back behind two of three when
+    # it was aborted. It was taken out for the way back as if it were still out, and nobody else
+    # was well.
+    Scenario(
+        79800,
+        Shape(2, 3, is_version_checked=False),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.HALT,
+            on_failure=OnFailure.HALT,
+            attempts_max=1,
+            ready_limit_ms=2000,
+            busy_limit_ms=500,
+        ),
+        left_out=frozenset({"app1"}),
+        oddities=(Oddity(), Oddity(sick_on="r1", is_secured=False, start_ms=0)),
+        drains_ms=((40,), (40,), (40,)),
+        faults=(Fault(238, "reload_fails", "lb3", 57184),),
+        answers=("skip", "back", "resume", "skip"),
+    ),
+    # Ours: an operator died between a claim and taking it out, and another backend with it. Who
+    # went on took the claim out first and asked the others only before the stop.
+    Scenario(
+        5,
+        Shape(3, 2),
+        Policy(wave_size=1, serving_min=2),
+        faults=(
+            Fault(240, "kill", "app1", 0),
+            Fault(241, "backend_dies", "app3", 60000),
+            Fault(241, "cut", "lb1", 9000),
+            Fault(241, "cut", "lb2", 9000),
+        ),
+    ),
+    # The checker's: an operator slept for 20 s between its look and the reload, and a backend died
+    # in that sleep.
+    Scenario(
+        6,
+        Shape(3, 2),
+        Policy(wave_size=1, serving_min=2),
+        faults=(Fault(240, "backend_dies", "app3", 60000), Fault(241, "freeze", "app1", 20000)),
+    ),
+    # The people's: an abort reached nobody's disk but their own, so that `run` met a rollout that
+    # was on its way back, and they never did what it told them.
+    Scenario(
+        80669,
+        Shape(2, 1),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.HALT,
+            on_failure=OnFailure.BACK_NODE,
+            attempts_max=1,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+            counts_losses=True,
+            max_errors=2,
+        ),
+        oddities=(Oddity(), Oddity()),
+        drains_ms=((40,),),
+        faults=(
+            Fault(25, "cut", "app2", 1325),
+            Fault(120, "cut", "lb1", 11),
+            Fault(168, "cut", "lb1", 1091),
+        ),
+        answers=("back", "resume", "back", "resume"),
+        are_patient=True,
+    ),
+    # The checker's: a machine was restarted in the 5 ms between the last look at its backend and
+    # the line that says it is proved.
+    Scenario(
+        84525,
+        Shape(5, 2),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=1,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        oddities=(Oddity(), Oddity(), Oddity(), Oddity(), Oddity()),
+        drains_ms=((40, 40, 40, None), (0, 0, 0)),
+        faults=(Fault(251, "reboot", "app4", 5192), Fault(806, "reboot", "app1", 32804)),
+        answers=("resume", "resume", "skip", "back"),
+        rollouts=2,
+    ),
 )

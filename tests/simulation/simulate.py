@@ -236,7 +236,8 @@ class _Driver:
             misfortune.put_right(self.world)
         if not self._is_unfinished():
             self._wait(EXPIRY_MS if said == "RolloutHeld" else 1_000)
-            return first
+            # Who holds it may be on their own disk only, turned back before anybody was told.
+            return orders.resume() if said == "RolloutHeld" else first
         if said == "RolloutHeld":
             self._wait(EXPIRY_MS)
             if self._halted_cause() is not None:

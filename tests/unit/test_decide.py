@@ -353,3 +353,14 @@ def test_the_others_are_asked_again_right_before_the_stop() -> None:
     assert isinstance(fact, GaveUp)
     assert fact.cause is Cause.CAPACITY
     assert interest(held).alive == {"app2", "app3"}
+
+
+def test_the_others_are_asked_before_a_reload_takes_anything_out() -> None:
+    """A claim may be hours old: its operator died, and somebody else goes on with it."""
+    ill = runs("r1", is_good=False)
+    held = record(FIRST, *claimed(FIRST, "app1", is_out=False))
+    assert isinstance(decide(held, seen(FOUND)), Act)
+    for there in (FOUND, {"lb1": published("app1"), "lb2": found()}):
+        (fact,) = facts_of(decide(held, seen(there, {"app2": ill, "app3": ill})))
+        assert isinstance(fact, GaveUp)
+        assert (fact.backends, fact.cause) == (("app1",), Cause.CAPACITY)

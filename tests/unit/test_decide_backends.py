@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rolling_deploy.rollout.decide import decide
+from rolling_deploy.rollout.decide import decide, interest
 from rolling_deploy.rollout.facts import (
     Before,
     Cause,
@@ -16,8 +16,10 @@ from rolling_deploy.rollout.facts import (
     DeclaredOff,
     Direction,
     Ending,
+    Fact,
     GaveUp,
     Halted,
+    Opened,
     Proved,
     Redirected,
     Released,
@@ -27,6 +29,7 @@ from rolling_deploy.rollout.facts import (
 from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.rollout.move import Act, Finish, Halt, Move, Ready, Wait
 from rolling_deploy.rollout.observed import Health
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import (
     Activate,
     Apply,
@@ -40,6 +43,7 @@ from rolling_deploy.rollout.view import wanted_out
 from tests.values import (
     APPS,
     BOTH,
+    DONE,
     FAILED,
     FIRST,
     FOUND,
@@ -358,6 +362,47 @@ def test_skipping_a_backend_of_the_claim_in_hand_ends_work_on_it() -> None:
     halted = Halted(Cause.BUSY, "busy")
     held = record(FIRST, *activated(FIRST, "app1"), halted, Decided("me", skip=("app1",)))
     assert facts_of(decide(held, seen(BOTH))) == (Released(1, ("app1",)),)
+
+
+def half_back(first: Opened, answer: Fact) -> Record:
+    """Answers a wave of which app1 is proven good and app2 is not, that was put back behind lb2
+    only, halted, and was answered.
+    """
+    failed = GaveUp(("app2",), Cause.BACKEND, "app2: ill")
+    facts = [*activated(first, "app1", "app2"), Proved("app1", Goal.RELEASE), failed]
+    for name, result in (("lb1", FAILED), ("lb2", DONE)):
+        step = Apply(name, frozenset({"app2"}), 1, "roll.1.1", "ours")
+        facts += stepped(len(facts) + 2, step, result)
+    return record(first, *facts, Halted(Cause.NOT_PROVED, "not proved: lb1"), answer)
+
+
+HALF_BACK = {"lb1": published("app1", "app2"), "lb2": published("app2")}
+
+
+def test_what_is_proven_good_and_back_stays_in_while_the_rest_is_tried_again() -> None:
+    held = half_back(opened(policy=Policy(wave_size=2)), Decided("me"))
+    assert wanted_out(held) == {"app2"}
+    move = decide(held, seen(HALF_BACK, {"app2": runs("r1")}))
+    assert isinstance(move, Act)
+    (step,) = move.steps
+    assert isinstance(step, Apply)
+    assert step.load_balancer == "lb1"
+    assert step.out == {"app2"}
+
+
+@pytest.mark.parametrize("left_out", [frozenset[str](), frozenset({"app1", "app2"})])
+def test_what_is_back_is_not_taken_out_for_an_abort_when_nobody_else_serves(
+    left_out: frozenset[str],
+) -> None:
+    first = opened(policy=Policy(wave_size=2), left_out=left_out)
+    held = half_back(first, Redirected(Direction.BACK, "me"))
+    assert wanted_out(held) == {"app1", "app2"}
+    assert interest(held).alive == {"app3"}
+    well = {"app1": runs("r2"), "app2": runs("r1")}
+    assert isinstance(decide(held, seen(HALF_BACK, well)), Act)
+    (fact,) = facts_of(decide(held, seen(HALF_BACK, {**well, "app3": GONE})))
+    assert isinstance(fact, GaveUp)
+    assert fact.cause is Cause.CAPACITY
 
 
 def test_what_an_earlier_rollout_left_out_stays_out_when_it_is_given_up_unchanged() -> None:

@@ -104,6 +104,28 @@ def test_a_line_that_is_no_entry_is_refused_with_its_place(line: bytes) -> None:
     assert caught.value.where == "record:4"
 
 
+ADDED = {
+    2: {"counts_losses", "max_errors"},
+    3: {"proves_sessions"},
+    4: {"watches_logouts", "watch_ms", "logout_lines_max", "logout_ratio", "logout_new_min"},
+}
+"""What each format added to the policy."""
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT))
+def test_an_earlier_format_is_read_as_one_that_does_without_what_came_later(version: int) -> None:
+    missing = set().union(*(names for since, names in ADDED.items() if since > version))
+
+    def age(plain: dict[str, Any]) -> None:
+        plain["fact"]["format"] = version
+        for name in missing:
+            del plain["fact"]["policy"][name]
+
+    first = reworked(1, age).splitlines(keepends=True)[0]
+    (entry,) = read_chain(first, "record").entries
+    assert entry.fact == replace(opened(), format=version)
+
+
 def test_a_newer_format_is_refused_naming_who_wrote_it() -> None:
     def newer(plain: dict[str, Any]) -> None:
         plain["fact"].update(format=FORMAT + 1, tool="9.1")

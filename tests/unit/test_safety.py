@@ -14,10 +14,13 @@ from rolling_deploy.rollout.facts import (
     Cause,
     Claimed,
     DeclaredOff,
+    Direction,
     Forced,
     GaveUp,
     Intended,
+    Proved,
     Purpose,
+    Redirected,
     Released,
 )
 from rolling_deploy.rollout.fleet import Policy
@@ -167,6 +170,37 @@ def test_a_publication_never_leaves_too_few() -> None:
     two = opened(order=("app1", "app2"), parked=frozenset({"app3"}))
     held = record(two, *claimed(two, "app1", "app2", is_out=False))
     assert refused_by(held, look, apply("app1", "app2")) == "enough_keep_serving"
+
+
+def test_who_is_left_must_have_been_seen_to_be_well() -> None:
+    held = record(FIRST, *claimed(FIRST, "app1", is_out=False))
+    there = {"lb1": found(), "lb2": found()}
+    ill = dict.fromkeys(("app2", "app3"), runs("r1", is_good=False))
+    assert not refused_by(held, seen(there, {"app2": GONE}), apply("app1"))
+    assert refused_by(held, seen(there, ill), apply("app1")) == "enough_keep_serving"
+    unasked = dict.fromkeys(("app2", "app3"), runs("r1", health=None))
+    assert refused_by(held, seen(there, unasked), apply("app1")) == "enough_keep_serving"
+
+
+def test_what_is_out_stays_out_however_the_others_are() -> None:
+    ill = {"app2": GONE, "app3": GONE}
+    changed = record(FIRST, *activated(FIRST, "app1"))
+    assert not refused_by(changed, seen(OUT, ill), apply("app1", replaces="ours"))
+    first = opened(left_out=frozenset({"app1"}))
+    before = record(first, *claimed(first, "app1", is_out=False))
+    look = seen({"lb1": found(), "lb2": found()}, ill)
+    assert not refused_by(before, look, apply("app1"))
+
+
+def test_what_is_back_in_service_counts_as_serving_whatever_left_it_out_once() -> None:
+    first = opened(left_out=frozenset({"app1"}))
+    facts = (*activated(first, "app1"), Proved("app1", Goal.RELEASE))
+    back = stepped(len(facts) + 2, apply(replaces="ours"))
+    held = record(first, *facts, *back, Redirected(Direction.BACK, "me"))
+    look = seen({"lb1": published(), "lb2": published()}, {"app2": GONE, "app3": GONE})
+    step = apply("app1", replaces="ours")
+    assert refused_by(held, look, step) == "enough_keep_serving"
+    assert not refused_by(held, replace(look, backends=seen({}).backends), step)
 
 
 def test_a_changed_backend_gets_no_traffic_before_its_proof() -> None:
