@@ -322,14 +322,19 @@ def setup(  # noqa: PLR0913 # a command's options
     from rolling_deploy.operations import setup as setting_up
 
     if only_check:
-        _check_setup(inventory_path, state_dir, without, as_json=as_json)
+        _check_setup(inventory_path, state_dir, without, as_json=as_json, load_pending=load_pending)
         return
     with _desk(inventory_path, state_dir, yes, reason, without, _output(output, as_json)) as desk:
         _act(desk, wait_s, partial(setting_up.setup, desk, load_pending=load_pending))
 
 
 def _check_setup(
-    inventory_path: Path, state_dir: Path | None, without: tuple[str, ...], *, as_json: bool
+    inventory_path: Path,
+    state_dir: Path | None,
+    without: tuple[str, ...],
+    *,
+    as_json: bool,
+    load_pending: bool,
 ) -> None:
     """Show what a setup would do: 0 when nothing is missing, 10 when something is."""
     from rolling_deploy.operations.setup import check_setup
@@ -337,7 +342,7 @@ def _check_setup(
     from rolling_deploy.report.setup import setup_lines, setup_object
 
     with _desk(inventory_path, state_dir, output="plain", without=without) as desk:
-        view = check_setup(desk)
+        view = check_setup(desk, load_pending=load_pending)
     click.echo(one_line(setup_object(view)) if as_json else "\n".join(setup_lines(view)))
     if view.refused:
         raise _refused(view.refused, "mend what it names")

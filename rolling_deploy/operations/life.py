@@ -17,11 +17,11 @@ from rolling_deploy.errors import (
 from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.opening import ci_job, who
-from rolling_deploy.operations.record import RecordJournal
+from rolling_deploy.operations.record import RecordJournal, overtaken_on
 from rolling_deploy.operations.site import Site
 from rolling_deploy.parallel import at_once
 from rolling_deploy.ports import FenceToken
-from rolling_deploy.remote.record_copies import LIMIT_MS, Holder, hold, let_go
+from rolling_deploy.remote.record_copies import LIMIT_MS, Holder, held_by, hold, let_go
 from rolling_deploy.rollout.facts import (
     Cause,
     Closed,
@@ -261,6 +261,10 @@ def _take_lock(desk: Desk, site: Site, token: FenceToken, hand: InHand) -> None:
     for name, why in sorted(failures.items()):
         desk.say(f"the lock was not taken on {name}: {why}")
     if len(failures) == len(site.places):
+        # It may be we who stood still, for as long as it takes another to take over.
+        overtaken = overtaken_on(site.places, token)
+        if overtaken:
+            raise held_by(overtaken, None, "")
         reasons = "; ".join(f"{name}: {why}" for name, why in sorted(failures.items()))
         raise RolloutHalted(
             "no load balancer gave the lock, so nothing was begun",

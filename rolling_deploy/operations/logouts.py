@@ -6,6 +6,7 @@ import posixpath
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from rolling_deploy.operations.site import Site
@@ -34,6 +35,8 @@ APART_S = 0.5
 """Between two looks at the logs while a sign is waited for."""
 
 SUBJECT = "logouts"
+
+UNMARKED = "log read from now on only: where it ended before the stop was not seen"
 
 
 class LogoutWatch:
@@ -95,8 +98,11 @@ class LogoutWatch:
         if connection is None or not logs:
             why = "it is not connected" if logs else "no log is configured"
             return _as_seen(name, Reading(gaps=(f"log not read: {why}",)))
-        ends = None if is_fresh else ends_of(before.ends, name)
-        reading = read_app_logs(connection, logs, ends, self._signs, needs_all=needs_all)
+        ends = {} if is_fresh else ends_of(before.ends, name)
+        reading = read_app_logs(connection, logs, ends or None, self._signs, needs_all=needs_all)
+        if not ends and not is_fresh:
+            # Its machine gave no answer right before the stop: old lines would look like new ones.
+            reading = replace(reading, gaps=(*reading.gaps, UNMARKED))
         return _as_seen(name, reading)
 
     def pace(self, window_ms: int) -> Pace:

@@ -19,7 +19,7 @@ from rolling_deploy.ports import Clock, FenceToken
 from rolling_deploy.remote.health import probe
 from rolling_deploy.remote.opener import Opener, open_directly
 from rolling_deploy.remote.warm_up import warm_up
-from rolling_deploy.rollout.facts import Opened
+from rolling_deploy.rollout.facts import Opened, Purpose
 from rolling_deploy.rollout.logouts import Logouts, Watching
 from rolling_deploy.rollout.losses import Counting, Losses
 from rolling_deploy.rollout.move import Condition, Drained, Free, Ready, Sign
@@ -291,6 +291,11 @@ class FleetMachines:
         strategy = self.site.strategies[step.backend]
         if strategy.artifact_id(opened.release) != opened.artifacts[step.backend]:
             reason = "the local artifact is not the one this rollout was opened with"
+            if opened.purpose is Purpose.SETUP:
+                reason = (
+                    "what `setup`, the session store's password or the files there say is not what "
+                    "this rollout was opened with: `rolling-deploy abort`, then `setup` again"
+                )
             return Result(Outcome.FAILED, reason)
         return strategy.stage(opened.release, token)
 

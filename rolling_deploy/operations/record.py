@@ -157,12 +157,9 @@ class RecordJournal:
         Raises:
             RolloutHeld: it is so.
         """
-        copies, _ = read_copies(self.places)
-        ours = self.token
-        for name, copy in sorted(copies.items()):
-            is_another = copy.fence.epoch == ours.epoch and copy.fence.holder != ours.holder
-            if copy.fence.epoch > ours.epoch or is_another:
-                raise _taken_over(name)
+        overtaken = overtaken_on(self.places, self.token)
+        if overtaken:
+            raise _taken_over(overtaken)
 
     def _judge(self, name: str, reply: Reply) -> None:
         if reply.outcome is Outcome.DONE:
@@ -179,6 +176,16 @@ class RecordJournal:
             )
         else:
             self.lagging[name] = reply.detail
+
+
+def overtaken_on(places: Mapping[str, Place], token: FenceToken) -> str:
+    """Answers a load balancer whose fence is beyond this token, or an empty text."""
+    copies, _ = read_copies(places)
+    for name, copy in sorted(copies.items()):
+        is_another = copy.fence.epoch == token.epoch and copy.fence.holder != token.holder
+        if copy.fence.epoch > token.epoch or is_another:
+            return name
+    return ""
 
 
 def _taken_over(where: str) -> RolloutHeld:

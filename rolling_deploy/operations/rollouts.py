@@ -31,7 +31,7 @@ from rolling_deploy.operations.opening import (
 )
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey, survey, survey_balancers
-from rolling_deploy.operations.wire_backends import wire_backends
+from rolling_deploy.operations.wire_backends import rewire_backends
 from rolling_deploy.operations.wire_balancers import edited_by_setup
 from rolling_deploy.ports import Checked
 from rolling_deploy.remote.record_copies import held_by
@@ -120,7 +120,10 @@ def _reasons(refused: Sequence[Check]) -> str:
     return "; ".join(f"{c.subject}: {c.name}: {' '.join(c.detail.split())}" for c in refused)
 
 
-def refuse(checks: Sequence[Check]) -> None:
+def refuse(
+    checks: Sequence[Check],
+    next_step: str = "`rolling-deploy plan --release VERSION` shows every check",
+) -> None:
     """Raise when a check refused.
 
     Raises:
@@ -132,7 +135,7 @@ def refuse(checks: Sequence[Check]) -> None:
         raise PreflightRefused(
             counted(len(refused), "check stands in the way", "checks stand in the way"),
             where=reasons,
-            next_step="`rolling-deploy plan --release VERSION` shows every check",
+            next_step=next_step,
         )
 
 
@@ -287,7 +290,7 @@ def take_over(
     opened = record_of(hand).opened
     refuse_other_places(desk.inventory, opened)
     if opened.purpose is Purpose.SETUP:
-        wire_backends(site)
+        rewire_backends(site, opened.order)
     met = _check_balancers(desk, site, record_of(hand), load_pending=load_pending)
     return go_on(desk, site, hand, answers, met)
 

@@ -44,6 +44,14 @@ IN_MEMORY = (
     "are in the session store"
 )
 
+SPREAD = (
+    "requests that went to one backend alone are spread over all of them once nginx is reloaded, "
+    "before these share their sessions: until the last one is wired, users are logged out again "
+    "and again"
+)
+
+SHOWN = "`rolling-deploy setup --check` shows every check"
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -60,12 +68,12 @@ def label_of(inventory: Inventory) -> str:
     return f"wiring-{hashlib.sha256(wishes.encode()).hexdigest()[:12]}"
 
 
-def check_setup(desk: Desk) -> SetupView:
+def check_setup(desk: Desk, *, load_pending: bool = False) -> SetupView:
     """Answers what is missing, against the real machines, read-only."""
     site = desk.connect()
     try:
         site.require_all()
-        return _look(desk, site, changes=False).view
+        return _look(desk, site, changes=False, load_pending=load_pending).view
     finally:
         site.close()
 
@@ -95,7 +103,7 @@ def setup(desk: Desk, *, load_pending: bool = False) -> Run | None:
                 desk.say(f"{plan.balancer}: {plan.mended}")
         for check in found.view.checks:
             desk.reporter.event(Checked(now_ms(), check))
-        refuse(found.view.checks)
+        refuse(found.view.checks, SHOWN)
         if not found.view.missing:
             desk.say("nothing to do: everything is wired as the inventory says")
             return None
@@ -104,10 +112,27 @@ def setup(desk: Desk, *, load_pending: bool = False) -> Run | None:
         machines = ", ".join(dict.fromkeys(name for name, _ in found.view.missing))
         if not desk.confirm(f"set up {machines}?"):
             return None
+        _refuse_others(find(site, desk.records, desk.footing.host()))
         adopted = _wire_balancers(yes, site, found)
         return _wire_nodes(yes, site) or adopted
     finally:
         site.close()
+
+
+def _refuse_others(hand: InHand) -> None:
+    """Nobody waits while a person reads: what others began since would load our edits unproved.
+
+    Raises:
+        RolloutHeld: somebody has begun a rollout meanwhile.
+    """
+    refuse_held(hand)
+    if hand.is_open:
+        raise RolloutHeld(
+            f"rollout {record_of(hand).opened.rollout} was begun meanwhile",
+            where=f"begun by {record_of(hand).opened.by}",
+            site="this run touched nothing",
+            next_step="`rolling-deploy status` shows it; when it is over, `rolling-deploy setup`",
+        )
 
 
 def _look(desk: Desk, site: Site, *, changes: bool, load_pending: bool = False) -> _Found:
@@ -133,17 +158,21 @@ def _look(desk: Desk, site: Site, *, changes: bool, load_pending: bool = False) 
     checks += _not_judged_yet(found.checks, plans)
     for name, node in nodes.items():
         try:
-            lacking, difference = node.missing(), node.differences()
+            what_lacks, difference = node.missing(), node.differences()
         except PreflightRefused:
             continue  # its own preflight says why
-        missing += [(name, what) for what in lacking]
-        if lacking:
+        missing += [(name, what) for what in what_lacks]
+        if what_lacks:
             differences.append((f"{name}: Tomcat's files", difference))
     if not missing:
         checks.append(_sharing(site, found.parked))
     elif site.inventory.wiring.session_manager is not None:
         checks.append(Check("sessions", "memory", Verdict.WARNING, IN_MEMORY))
-    lacking_nodes = [name for name in nodes if any(name == who for who, _ in missing)]
+        if any(plan.spreads for plan in plans.values()) and any(b in nodes for b, _ in missing):
+            checks.append(Check("sessions", "spread", Verdict.WARNING, SPREAD))
+    lacking = {who for who, _ in missing}
+    untouched = found.parked - found.left_out
+    lacking_nodes = [name for name in nodes if name in lacking - untouched]
     size = site.inventory.fleet.policy.wave_size
     waves = [tuple(lacking_nodes[i : i + size]) for i in range(0, len(lacking_nodes), size)]
     view = SetupView(
@@ -189,7 +218,10 @@ def _wire_balancers(desk: Desk, site: Site, found: _Found) -> Run | None:
 
 def _is_ours(nginx: Nginx, edited: Collection[str]) -> bool:
     facts = nginx.facts()
-    return isinstance(facts, NginxFacts) and waits_only_for_us(facts, edited)
+    if not isinstance(facts, NginxFacts):
+        return False
+    # Where it cannot be told what waits, the adoption says so; nobody's edit was seen.
+    return facts.edited is None or waits_only_for_us(facts, edited)
 
 
 def _wire_nodes(desk: Desk, site: Site) -> Run | None:
@@ -211,8 +243,10 @@ def _wire_nodes(desk: Desk, site: Site) -> Run | None:
     for check in checks:
         if check.verdict is not Verdict.OK:
             desk.reporter.event(Checked(now_ms(), check))
-    refuse(checks)
+    refuse(checks, SHOWN)
     if not opened.order:
+        if opened.parked:
+            desk.say(f"{', '.join(sorted(opened.parked))} stays as it is: parked by a person")
         return None
     hand = find(site, desk.records, host)
     run = begin(desk, site, hand, opened)

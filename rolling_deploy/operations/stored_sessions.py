@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ SUBJECT = "stored sessions"
 JUDGED = {Form.JAVA, Form.PLACEHOLDER}
 NAMED_MAX = 5
 """Classes that are named; a release that breaks more than these breaks all."""
+JUDGE_LIMIT_S = 20.0
+"""For one release: 500 sessions of 50 KB, at about a megabyte a second."""
 
 
 @dataclass
@@ -101,6 +104,9 @@ def check_stored_sessions(site: Site, release: str, *, is_accepted: bool) -> tup
     if sampled.gap and not sampled.sessions:
         return (_line("sample", Verdict.NOT_CHECKED, sampled.gap),)
     lines = [_sample_line(sampled), *_poisoned(sampled)]
+    if not sampled.sessions and sampled.skipped:
+        reason = f"none of the {sampled.skipped} sampled sessions was read"
+        return (*lines, _line("compatibility", Verdict.NOT_CHECKED, reason))
     for war in sorted(wars):
         try:
             with war.open("rb") as file:
@@ -109,6 +115,10 @@ def check_stored_sessions(site: Site, release: str, *, is_accepted: bool) -> tup
             lines.append(_line("compatibility", Verdict.NOT_CHECKED, f"`{war.name}`: {error}"))
             continue
         lines += _compatibility(judged, store, war.name, is_accepted=is_accepted)
+        if judged.sessions < len(sampled.sessions):
+            detail = f"{judged.sessions} of {len(sampled.sessions)} sampled sessions were judged "
+            detail += f"within {JUDGE_LIMIT_S:.0f} s: they are large, `sample_max` may be less"
+            lines.append(_line("judged", Verdict.WARNING, detail))
     return tuple(lines)
 
 
@@ -124,7 +134,10 @@ def _why_not(store: SessionStoreSettings, *, has_wars: bool) -> str:
 
 def _judged(sessions: Mapping[bytes, tuple[bytes, ...]], release: Classes) -> Judged:
     judged = Judged()
+    until = time.monotonic() + JUDGE_LIMIT_S
     for key, values in sessions.items():
+        if judged.sessions and time.monotonic() > until:
+            break
         judged.add(key, values, release)
     return judged
 
@@ -143,13 +156,14 @@ def _sample_line(sampled: Sampled) -> Check:
 
 
 def _poisoned(sampled: Sampled) -> Iterable[Check]:
-    """A key that holds `null` is a login that never finished; with no expiry it stays for ever."""
+    """A key that holds `null` is of a first request that has not ended; with no expiry it stays."""
     count = sum(1 for values in sampled.sessions.values() if values == (b"null",))
     if count:
         share = f"{count} of {len(sampled.sessions)} sampled keys"
         detail = (
-            f"{share} hold the placeholder `null`: whoever has such a cookie gets no session; "
-            "those that never expire (`TTL` says -1) are of logins that never ended: delete them"
+            f"{share} hold the placeholder `null`: whoever has such a cookie is a stranger, with "
+            "an error in the log; those that never expire (`TTL` says -1) are of first requests "
+            "that never ended: delete them"
         )
         yield _line("poisoned keys", Verdict.WARNING, detail)
 
@@ -164,14 +178,16 @@ def _compatibility(
     lines = []
     if judged.lost:
         lost = _share(judged.lost, judged.sessions)
-        detail = f"{lost} {shares} cannot be read by `{war}`: {_classes(judged, lost=True)}"
+        # Some managers read an attribute only when a page asks for it: so "hold", not "are lost".
+        detail = f"{lost} {shares} hold what `{war}` cannot read: {_classes(judged, lost=True)}"
         is_refused = store.incompatible == "refuse" and not is_accepted
         hint = "; `--accept incompatible-sessions` goes on all the same" if is_refused else ""
         verdict = Verdict.REFUSED if is_refused else Verdict.WARNING
         lines.append(_line(name, verdict, f"{detail}{hint}"))
     if judged.doubtful:
         doubt = _share(judged.doubtful, judged.sessions)
-        detail = f"{doubt} {shares} may not be read by `{war}`: {_classes(judged, lost=False)}"
+        detail = f"{doubt} {shares} hold what `{war}` may fail to read: "
+        detail += _classes(judged, lost=False)
         lines.append(_line(name, Verdict.WARNING, detail))
     if judged.damaged:
         detail = f"{judged.damaged} values are damaged, nobody can read them"

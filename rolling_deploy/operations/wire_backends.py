@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
-from rolling_deploy.errors import UsageWrong
+from rolling_deploy.errors import InventoryWrong, UsageWrong
 from rolling_deploy.operations.site import Site
 from rolling_deploy.remote.session_store_address import address_of
 from rolling_deploy.remote.wiring import WiringStrategy
@@ -45,6 +46,23 @@ def wire_backends(site: Site) -> dict[str, WiringStrategy]:
     return wired
 
 
+def rewire_backends(site: Site, backends: Collection[str]) -> None:
+    """The same for a setup that was opened with these backends.
+
+    Raises:
+        InventoryWrong: also if the inventory wires one of them no more; a look would take a
+            release's files for what it was being given.
+    """
+    if odd := sorted(set(backends) - wire_backends(site).keys()):
+        raise InventoryWrong(
+            "the section `setup` is not the one that this setup was opened with",
+            problems=[f"{name}: is to be given nothing any more" for name in odd],
+            where=site.inventory.path,
+            site="this run touched nothing; the rollout stands where it stood",
+            next_step="go on with the inventory of the opening",
+        )
+
+
 def _passwords(inventory: Inventory) -> Passwords:
     """Those that the session manager will use; they go into a file on each node."""
     return Passwords(
@@ -61,6 +79,6 @@ def _password(inventory: Inventory, key: str) -> str:
         raise UsageWrong(
             f"the password of the session store should be in ${variable}, is not",
             where=f"{inventory.path}: session_store.{key}",
-            next_step=f"set {variable} and run `rolling-deploy setup` again",
+            next_step=f"set {variable} and run it again",
         )
     return password

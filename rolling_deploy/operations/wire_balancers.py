@@ -21,8 +21,10 @@ from rolling_deploy.upstreams.routes import Dump, parse_dump
 from rolling_deploy.upstreams.splice import text_from
 from rolling_deploy.upstreams.wiring import files_to_read, plan_files
 from rolling_deploy.upstreams.wiring_plan import ConfigFile, FileEdit, Wanted
+from rolling_deploy.wiring import masked_directives
 
 CHECK = "wiring"
+BUSY = "another `setup` edits nginx's files there right now: run it again when it is over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class WiringPlan:
         unfinished: an earlier `setup` died there in the middle and nobody has ended it; then
             nothing was planned.
         mended: how such an edit was ended before this plan was made; empty when there was none.
+        spreads: requests that went to one backend alone will go to all of an upstream.
     """
 
     balancer: str
@@ -44,16 +47,17 @@ class WiringPlan:
     edits: tuple[FileEdit, ...] = ()
     unfinished: bool = False
     mended: str = ""
+    spreads: bool = False
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """Answers the lines of a unified diff of every file."""
+        """Answers the lines of a unified diff of every file, without secrets."""
         return tuple(
             line
             for edit in self.edits
             for line in differences(
-                text_from(edit.before),
-                text_from(edit.new),
+                masked_directives(text_from(edit.before)),
+                masked_directives(text_from(edit.new)),
                 f"{self.balancer}:{edit.path}",
                 with_stamp=True,
             )
@@ -141,7 +145,7 @@ def _plan(site: Site, name: str, *, recovers: bool, load_pending: bool) -> Wirin
     else:
         before = wiring.read(())
         if isinstance(before, FilesSeen) and before.unfinished:
-            return _unfinished(name)
+            return _unfinished(name, before)
     facts = site.nginx[name].facts()
     if isinstance(facts, Unreachable):
         return _refused(name, [_check(name, facts.detail)], mended)
@@ -154,8 +158,11 @@ def _plan(site: Site, name: str, *, recovers: bool, load_pending: bool) -> Wirin
     seen = wiring.read(files_to_read(dump, wanted))
     if isinstance(seen, Unreachable):
         return _refused(name, [_check(name, seen.detail)], mended)
+    if seen.unfinished and recovers:
+        # Begun since ours was ended, so by somebody who is at it.
+        return _refused(name, [_check(name, BUSY)], mended)
     if seen.unfinished:
-        return _unfinished(name)
+        return _unfinished(name, seen)
     return _judged(site, wanted, facts, dump, seen, mended, load_pending=load_pending)
 
 
@@ -189,7 +196,9 @@ def _judged(  # noqa: PLR0913 # all that was learnt of one load balancer
         if edit.path in closed
     ]
     edits = () if refused else found.edits
-    return WiringPlan(name, found.missing, tuple(refused), edits, mended=mended)
+    return WiringPlan(
+        name, found.missing, tuple(refused), edits, mended=mended, spreads=found.spreads
+    )
 
 
 def _wanted(site: Site, name: str, facts: NginxFacts) -> Wanted:
@@ -212,9 +221,9 @@ def _check(name: str, detail: str) -> Check:
     return Check(name, CHECK, Verdict.REFUSED, detail)
 
 
-def _unfinished(name: str) -> WiringPlan:
-    said = "an earlier `setup` ended in the middle; the next one brings it to an end first"
-    return WiringPlan(name, (said,), unfinished=True)
+def _unfinished(name: str, seen: FilesSeen) -> WiringPlan:
+    ended = "an earlier `setup` ended in the middle; the next one brings it to an end first"
+    return WiringPlan(name, (BUSY if seen.is_busy else ended,), unfinished=True)
 
 
 def _refused(name: str, refused: Collection[Check], mended: str = "") -> WiringPlan:

@@ -61,6 +61,7 @@ ORANGEFUNCTION = (
     r"Unable to deserialize into session",
 )
 BUILT_IN = (*JAVA, *TOMCAT, *REDISSON, *ORANGEFUNCTION)
+OURS = re.compile("|".join(f"(?:{pattern})" for pattern in BUILT_IN))
 
 LINE_MAX = 4_000
 """Characters of a line that are looked at; what we look for stands at a line's beginning."""
@@ -79,6 +80,7 @@ _IDS = re.compile(
     r"\b(?=\w*\d)(?=\w*[A-Za-z])[0-9A-Fa-f]{16,}\b"
     r"|\b[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\b"
     r"|(?<=[Ss]ession \[)[^\]\s]+|(?<=tomcat_session:)\S+|(?<=object by id: )\S+"
+    r"|(?i:(?<=session=)|(?<=sessionid=)|(?<=sid=))[^;,\s]+"
 )
 """Whoever reads a session's id in a report could be that user."""
 
@@ -88,9 +90,9 @@ class Signs:
 
     def __init__(self, patterns: Iterable[str] = (), ignore: Iterable[str] = ()) -> None:
         """Take patterns beside the built-in ones, and what is not a sign although one matches."""
-        self._sign = re.compile("|".join(f"(?:{p})" for p in (*BUILT_IN, *patterns)))
-        unwanted = tuple(ignore)
-        self._ignored = re.compile("|".join(f"(?:{p})" for p in unwanted)) if unwanted else None
+        # Those of an inventory each by itself: one may have flags or numbered groups of its own.
+        self._signs = (OURS, *(re.compile(one) for one in patterns))
+        self._ignored = tuple(re.compile(one) for one in ignore)
 
     def found(self, lines: Iterable[bytes]) -> Counter[str]:
         """Answers how often each sign stands in these lines, by what follows a line's own head
@@ -99,9 +101,9 @@ class Signs:
         counts: Counter[str] = Counter()
         for raw in lines:
             line = raw[: LINE_MAX * 4].decode("utf-8", "replace")[:LINE_MAX]
-            match = self._sign.search(line)
-            if match and not (self._ignored and self._ignored.search(line)):
-                counts[line[match.start() :].strip()] += 1
+            starts = [match.start() for sign in self._signs if (match := sign.search(line))]
+            if starts and not any(ignored.search(line) for ignored in self._ignored):
+                counts[line[min(starts) :].strip()] += 1
         return counts
 
 

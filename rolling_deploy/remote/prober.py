@@ -142,7 +142,10 @@ class _Lane:
     def _ask(self, end: threading.Event) -> None:
         settings = self._settings
         pause_s = settings.interval_ms / 1000
-        with HttpClient(self._way.opener, verify_tls=settings.verify_tls) as client:
+        # A page that begins a session begins one, not five a second that look like users' own.
+        with HttpClient(
+            self._way.opener, verify_tls=settings.verify_tls, keep_cookies=True
+        ) as client:
             due = time.monotonic()
             while not end.is_set():
                 self._take(self._ask_once(client))

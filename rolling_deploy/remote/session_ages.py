@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from rolling_deploy.remote.session_store import open_masters
-from rolling_deploy.remote.session_store_link import Link, LinkLost
+from rolling_deploy.remote.session_store_link import Link, LinkLost, allowed
 from rolling_deploy.rollout.logouts import Pace
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _ages(links: list[Link], settings: SessionStoreSettings) -> tuple[list[int],
 def _each_made(link: Link, session_key: str, until: float) -> Iterator[int | None]:
     """Answers when one session after the other was made, None where it does not say."""
     for keys in _scanned(link, session_key):
+        if time.monotonic() > until:  # also where the store holds hardly any sessions
+            return
         for first in range(0, len(keys), TOGETHER):
             if time.monotonic() > until:
                 return
@@ -130,14 +132,14 @@ def _scanned(link: Link, session_key: str) -> Iterator[list[bytes]]:
 def _made(link: Link, keys: list[bytes]) -> list[int | None]:
     if not keys:
         return []
-    kinds = link.ask(*(("TYPE", key) for key in keys))
+    kinds = allowed(link.ask(*(("TYPE", key) for key in keys)))
     asks: list[tuple[str | bytes, ...]] = []
     for key, kind in zip(keys, kinds, strict=True):
         if kind.value == b"hash":
             asks.append(("HGET", key, CREATED))
         elif kind.value == b"string":
             asks.append(("GETRANGE", key, "0", str(HEAD_BYTES)))
-    return [first_long(said.value) for said in link.ask(*asks)] if asks else []
+    return [first_long(said.value) for said in allowed(link.ask(*asks))] if asks else []
 
 
 def first_long(value: object) -> int | None:

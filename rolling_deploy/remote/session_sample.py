@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from rolling_deploy.remote.session_store import open_masters
-from rolling_deploy.remote.session_store_link import Link, LinkLost, Said
+from rolling_deploy.remote.session_store_link import Link, LinkLost, Said, allowed
 
 if TYPE_CHECKING:
     from rolling_deploy.remote.opener import Opener
@@ -22,6 +22,8 @@ FIELDS_MAX = 1_000
 TOGETHER = 20
 """Sessions that are read in one round trip."""
 PINGS = 5
+FIELDS_WEIGHED = 100
+OVER = "the time for the check was over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Sampled:
 def sample_sessions(settings: SessionStoreSettings, opener: Opener | None) -> Sampled:
     """Read up to `sample_max` sessions, as SCAN comes across them: an arbitrary part of them all.
 
-    Only SCAN, TYPE, STRLEN, HLEN, GET, HVALS and PING are sent, none of which changes a session,
-    its time to live or its place in an LRU order for long. Ends at `deadline_ms`.
+    Only SCAN, TYPE, STRLEN, HLEN, MEMORY USAGE, GET, HVALS and PING are sent, none of which changes
+    a session, its time to live or its place in an LRU order for long. Ends at `deadline_ms`.
 
     Raises:
         LinkLost: the store cannot be reached or does not let us in.
@@ -105,12 +107,15 @@ class _Sampling:
                 self._read(keys[first : first + min(TOGETHER, missing)])
                 self.latency_during_us = max(self.latency_during_us, _ping_us(self._link))
                 if time.monotonic() > self._until:
-                    self.gap = "the time for the check was over"
+                    self.gap = OVER
                     return
 
     def _scanned(self, pattern: str) -> Iterator[list[bytes]]:
         cursor = b"0"
         for _ in range(SCANS_MAX):
+            if time.monotonic() > self._until:
+                self.gap = OVER
+                return
             ask = ("SCAN", cursor.decode("ascii"), "MATCH", pattern, "COUNT", str(SCAN_COUNT))
             said = self._link.ask(ask)[0]
             if said.is_error:
@@ -123,25 +128,31 @@ class _Sampling:
         self.gap = f"after {SCANS_MAX * SCAN_COUNT:,} keys"
 
     def _read(self, keys: list[bytes]) -> None:
-        kinds = self._link.ask(*(("TYPE", key) for key in keys))
-        sizes = self._link.ask(
-            *(
-                ("HLEN" if kind.value == b"hash" else "STRLEN", key)
-                for key, kind in zip(keys, kinds, strict=True)
-            )
-        )
+        kinds = allowed(self._link.ask(*(("TYPE", key) for key in keys)))
+        hashes = [key for key, kind in zip(keys, kinds, strict=True) if kind.value == b"hash"]
+        lengths = (("HLEN" if key in hashes else "STRLEN", key) for key in keys)
+        weights = (("MEMORY", "USAGE", key, "SAMPLES", str(FIELDS_WEIGHED)) for key in hashes)
+        said = self._link.ask(*lengths, *weights)
+        sizes = allowed(said[: len(keys)])
+        # Not every server lets us ask this; then the number of fields alone is a limit.
+        weighed = zip(hashes, said[len(keys) :], strict=True)
+        heavy = {key for key, one in weighed if _number(one) > VALUE_MAX_BYTES}
         wanted = [
             (key, kind.value == b"hash")
             for key, kind, size in zip(keys, kinds, sizes, strict=True)
-            if _is_readable(kind, size)
+            if _is_readable(kind, size) and key not in heavy
         ]
         self.skipped += len(keys) - len(wanted)
         if not wanted:
             return
         asks = [("HVALS" if is_hash else "GET", key) for key, is_hash in wanted]
-        for (key, _), said in zip(wanted, self._link.ask(*asks), strict=True):
-            values = said.value if isinstance(said.value, list) else [said.value]
+        for (key, _), one in zip(wanted, allowed(self._link.ask(*asks)), strict=True):
+            values = one.value if isinstance(one.value, list) else [one.value]
             self.sessions[key] = tuple(value for value in values if isinstance(value, bytes))
+
+
+def _number(said: Said) -> int:
+    return said.value if isinstance(said.value, int) else 0
 
 
 def _is_readable(kind: Said, size: Said) -> bool:

@@ -115,3 +115,15 @@ def enter(link: Link, login: Login) -> None:
     for said in link.ask(*commands) if commands else ():
         if said.is_error:
             raise LinkLost(said.error)
+
+
+def allowed(answers: list[Said]) -> list[Said]:
+    """Answers the same, where the user may run these commands: what is denied is not empty.
+
+    Raises:
+        LinkLost: one is denied.
+    """
+    for said in answers:
+        if said.why is Why.DENIED:
+            raise LinkLost(said.error)
+    return answers

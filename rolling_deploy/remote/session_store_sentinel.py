@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rolling_deploy.parallel import at_once
 from rolling_deploy.remote.session_store_address import Server, shown
 from rolling_deploy.remote.session_store_info import line
-from rolling_deploy.remote.session_store_link import Dial, LinkLost, Login, enter
+from rolling_deploy.remote.session_store_link import Dial, LinkLost, Login, Why, enter
 from rolling_deploy.rollout.observed import Check, Verdict
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Answer:
         trouble: why it gives no master; empty when it does.
         no_quorum: why the sentinels could not choose another master now; empty when they could.
         flags: what it says of the master it names.
+        unsaid: why we may not ask it for one of the two before; empty when we may.
     """
 
     sentinel: Server
@@ -37,6 +38,7 @@ class Answer:
     trouble: str = ""
     no_quorum: str = ""
     flags: frozenset[str] = frozenset()
+    unsaid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,9 @@ def judge(answers: Sequence[Answer], name: str) -> Election:
     if len(unable) == count:
         return _refused(f"{at}, but they could choose no other should it die: {unable[0]}")
     detail = f"{count} of {len(answers)} say {at}"
+    unsaid = [answer.unsaid for answer in answers if answer.unsaid]
+    if unsaid:
+        detail += f"; not checked: whether they could choose another or are about to ({unsaid[0]})"
     trouble = silent + unable
     if trouble:
         return Election(line(NAME, Verdict.WARNING, f"{detail}; {'; '.join(trouble)}"), master)
@@ -115,6 +120,7 @@ def _ask(dial: Dial, sentinel: Server, name: str, login: Login) -> Answer:
         (host, int(port)),
         no_quorum=quorum.error if "NOQUORUM" in quorum.error else "",
         flags=_flags(about.value),
+        unsaid=next((one.error for one in (quorum, about) if one.why is Why.DENIED), ""),
     )
 
 

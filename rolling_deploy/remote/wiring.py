@@ -57,6 +57,7 @@ class WiringStrategy:
         self._places = [
             f"base={base}",
             f"home={settings.catalina_home.rstrip('/')}",
+            f"context={settings.context}",
             f"paths={' '.join(self._asked.paths)}",
             f"private={' '.join(self._asked.private)}",
         ]

@@ -14,6 +14,10 @@ from rolling_deploy.remote.wiring_files import Asked, NotWired, Wanted
 from rolling_deploy.rollout.observed import Check
 from rolling_deploy.settings import Jar
 
+RENEWED = (
+    "this Manager stands in `conf/context.xml` with other settings, which are replaced as a whole: "
+    "sessions under another prefix or in another database are not found any more"
+)
 _VERSIONED = re.compile(r"(?P<product>.+?)[-_]v?\d[\w.+-]*")
 """`redisson-all-3.50.0` is a version of `redisson-all`."""
 
@@ -72,6 +76,11 @@ def machine_lines(
     for path in facts.all("open"):
         detail = f"`{path}` holds a password and everybody may read it: run `chmod o-rwx {path}`"
         yield lines.warning("password", detail)
+    for path in dict.fromkeys(facts.all("shared")):
+        detail = f"`{path}` is the same file, and that Tomcat runs: give each a file of its own"
+        yield lines.refused("shared files", detail)
+    if isinstance(wanted, Wanted) and wanted.renews_manager:
+        yield lines.warning("session manager", RENEWED)
     if asked.wiring.context:
         for descriptor in facts.all("descriptor"):
             detail = f"`{descriptor}` names a Manager too, and an application's own comes first"

@@ -21,11 +21,14 @@ from rolling_deploy.wiring import (
     merge_context,
     merge_server,
     read_fragment,
+    renews_manager,
 )
 
 CONTEXT, SERVER = "conf/context.xml", "conf/server.xml"
 EMPTY_CONTEXT = b'<?xml version="1.0" encoding="UTF-8"?>\n<Context>\n</Context>\n'
 """Of a Tomcat that has none, which it takes for an empty one."""
+OURS = b"# Written by rolling-deploy"
+"""How a file begins that is ours as a whole."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNSHOWN = re.compile(r"[^\t\x20-\x7e\xa1-\uffff]")
 
@@ -130,6 +133,13 @@ class Wanted:
         now, then = self.current.digests, self.manifest.digests
         return tuple(path for path in self.asked.paths if now[path] != then[path])
 
+    @property
+    def renews_manager(self) -> bool:
+        """Answers whether a Manager of this class stands there already, with other settings."""
+        if CONTEXT not in self.texts or not self.asked.wiring.context:
+            return False
+        return renews_manager(self.texts[CONTEXT], read_fragment(self.asked.wiring.context))
+
     def missing(self) -> tuple[str, ...]:
         """Answers a sentence for each file that is not as it is to be."""
         return tuple(self._sentence(path) for path in self.changed)
@@ -157,7 +167,23 @@ class Wanted:
                 files[SERVER] = merge_server(server, self.asked.ports, limit)
             except NotMergeable as wrong:
                 raise NotWired(wrong.at(f"{self.asked.base}/{SERVER}")) from None
+        for path, wanted in wiring.files.items():
+            self._refuse_foreign(path, wanted)
         return files
+
+    def _refuse_foreign(self, path: str, wanted: bytes) -> None:
+        """A whole file is written anew only where its first line says that it is ours.
+
+        Raises:
+            NotWired: it is somebody else's.
+        """
+        there = self.texts.get(path, wanted)
+        if wanted.startswith(OURS) and not there.startswith(OURS):
+            raise NotWired(
+                f"`{self.asked.base}/{path}` was not written by rolling-deploy; with another "
+                "codec, address or database than it names no session of today would be found: "
+                "compare the two and move it away"
+            )
 
     def _sentence(self, path: str) -> str:
         is_there = self.current.digests[path] != ABSENT

@@ -34,7 +34,7 @@ from rolling_deploy.rollout.facts import (
     Watched,
 )
 from rolling_deploy.rollout.journal import Entry
-from rolling_deploy.rollout.logouts import Logouts, faster
+from rolling_deploy.rollout.logouts import ANEW, Logouts, Pace, faster
 from rolling_deploy.rollout.losses import LAST_COUNT, Losses
 from rolling_deploy.rollout.record import Claim, Record
 from rolling_deploy.rollout.step import (
@@ -186,10 +186,14 @@ def _intended(record: Record, seq: int, fact: Intended) -> Record:
     applies = record.applies + isinstance(fact.step, Apply | Unadopt)
     claim = record.claim
     if claim is not None and isinstance(fact.step, Apply):
-        # From now on it may be sent to again, so its proof of being out is used up.
+        # From now on it may be sent to again, so its proof of being out is used up; and so is what
+        # was allowed instead of one.
         back = frozenset(claim.backends) - fact.step.out
         claim = replace(
-            claim, activated=claim.activated & fact.step.out, returned=claim.returned | back
+            claim,
+            activated=claim.activated & fact.step.out,
+            returned=claim.returned | back,
+            is_forced=claim.is_forced and not back,
         )
     return replace(
         record,
@@ -365,6 +369,8 @@ def _decided(record: Record, fact: Decided) -> Record:
 def _answered(record: Record) -> Record:
     """The record with its halt answered, and one more attempt for everything."""
     is_about_logouts = record.halted is not None and record.halted.cause is Cause.SESSIONS
+    # It may be morning by now: how fast sessions came before the halt says nothing any more.
+    before = record.pace_before and Pace(gap=ANEW)
     extra = dict(record.extra_attempts)
     for name in {*record.opened.order, *record.opened.load_balancers}:
         extra[name] = extra.get(name, 0) + 1
@@ -376,6 +382,7 @@ def _answered(record: Record) -> Record:
         extra_attempts=extra,
         is_forgiving=record.losses is not None,
         are_logouts_accepted=record.are_logouts_accepted or is_about_logouts,
+        pace_before=before,
     )
 
 

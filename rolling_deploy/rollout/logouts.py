@@ -23,6 +23,9 @@ WINDOW_MIN_MS = 1_000
 """Less time says nothing about how fast sessions come."""
 
 
+ANEW = "after a person's answer it is measured anew before the next stop"
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How fast sessions come: of `sampled` stored ones `new` are younger than `window_ms`.

@@ -28,7 +28,7 @@ def keep_sessions(view: View) -> Move | None:
     made_on, *others = [*able[turn:], *able[:turn]]
     step = Keep(made_on, others[0] if others else made_on)
     if view.is_spent(step):
-        return end(view, Cause.SESSIONS, f"sessions are not shared: {view.why(step)}")
+        return end(view, Cause.SESSIONS, f"sessions not proved to be shared, {view.why(step)}")
     return Act((step,))
 
 

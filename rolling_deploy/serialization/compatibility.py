@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rolling_deploy.serialization.class_file import Access
+from rolling_deploy.serialization.java_types import MADE_WHILE_RUNNING
 from rolling_deploy.serialization.not_readable import NotReadable
 from rolling_deploy.serialization.release_class import (
     Release,
@@ -182,6 +183,8 @@ def _there(name: str, release: Release, *, needed: bool) -> Iterator[Finding]:
     elif release.unread:
         unread = ", ".join(release.unread)
         yield Finding(Fate.UNKNOWN, f"`{name}` was not found, and these were not read: {unread}")
+    elif MADE_WHILE_RUNNING.search(name):
+        yield Finding(Fate.UNKNOWN, f"`{name}` is made while the application runs")
     elif needed:
         yield Finding(Fate.MISSING, f"`{name}` is not in the release")
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rolling_deploy.serialization.class_file import Access, ClassFile
 
 GIVEN_PREFIXES = (
@@ -24,6 +26,12 @@ GIVEN_PREFIXES = (
     "com.orangefunction.",
 )
 """Names of classes that Java, Tomcat and the session managers bring along."""
+
+MADE_WHILE_RUNNING = re.compile(
+    r"\$\$(EnhancerBy|FastClassBy|SpringCGLIB\$\$)|_\$\$_|\$(HibernateProxy|ByteBuddy)\$"
+)
+"""In names that CGLIB, Spring, Javassist, Weld, Hibernate and Byte Buddy give: no release carries
+such a class, whether it will be there is known to code alone."""
 
 _INTERFACES = {
     "java.io.Serializable": "",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rolling_deploy.serialization.java_types import MADE_WHILE_RUNNING
 from rolling_deploy.serialization.kryo import class_names, looks_like_kryo
 from rolling_deploy.serialization.not_readable import NotReadable
 from rolling_deploy.serialization.release_class import Release
@@ -91,6 +92,9 @@ def _judged(name: str, release: Release) -> Verdict:
     if release.unread:
         unread = ", ".join(release.unread)
         reason = f"`{name}` was not found, and these were not read: {unread}"
+        return Verdict(name, Fate.UNKNOWN, (reason,))
+    if MADE_WHILE_RUNNING.search(name):
+        reason = f"`{name}` is made while the application runs"
         return Verdict(name, Fate.UNKNOWN, (reason,))
     return Verdict(name, Fate.MISSING, (f"`{name}` is not in the release",))
 

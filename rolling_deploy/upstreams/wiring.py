@@ -85,6 +85,7 @@ class _Planner:
         self.trees: dict[str, tuple[Item, ...]] = {}
         self.moved: list[tuple[str, Statement]] = []
         self.managed_text = ""
+        self.spreads = False
 
     def plan(self) -> FilesPlan:
         self._read()
@@ -99,7 +100,7 @@ class _Planner:
         if self.refused:
             return FilesPlan(tuple(self.missing), tuple(dict.fromkeys(self.refused)))
         edits = tuple(self._edit(path, text) for path, text in texts.items())
-        return FilesPlan(tuple(self.missing), (), edits)
+        return FilesPlan(tuple(self.missing), (), edits, self.spreads)
 
     def _refuse(self, where: str, detail: str, next_step: str) -> None:
         self.refused.append(Refusal(where, detail, next_step))
@@ -140,8 +141,10 @@ class _Planner:
             if route.address not in accepted
         ]
         around = http_statements(self.dump)
+        passes = passes_to(routes, self.trees, upstreams, around)
+        self.spreads = bool(passes.changes)
         for found in (
-            passes_to(routes, self.trees, upstreams, around),
+            passes,
             locations_to(wanted.locations, self.trees, self._text, upstreams, around, routes),
         ):
             for path, change in found.changes:

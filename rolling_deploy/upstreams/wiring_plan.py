@@ -55,11 +55,13 @@ class FilesPlan:
         missing: what is missing and what is done for it, a sentence each.
         refused: what stands in the way; then there are no edits.
         edits: files that nothing of the configuration needs yet come first.
+        spreads: requests that went to one backend alone will go to all of an upstream.
     """
 
     missing: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     edits: tuple[FileEdit, ...] = ()
+    spreads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,14 @@ changes. No file, no network and no third party is touched. What cannot be merge
 `NotMergeable`, with the line.
 """
 
-from rolling_deploy.wiring.context_xml import Fragment, merge_context, read_fragment
+from rolling_deploy.wiring.context_xml import (
+    Fragment,
+    merge_context,
+    read_fragment,
+    renews_manager,
+)
 from rolling_deploy.wiring.manifest import ABSENT, Manifest, is_plain_path
-from rolling_deploy.wiring.masking import masked
+from rolling_deploy.wiring.masking import masked, masked_directives
 from rolling_deploy.wiring.server_xml import merge_server
 from rolling_deploy.wiring.xml_edit import NotMergeable
 
@@ -18,7 +23,9 @@ __all__ = [
     "NotMergeable",
     "is_plain_path",
     "masked",
+    "masked_directives",
     "merge_context",
     "merge_server",
     "read_fragment",
+    "renews_manager",
 ]

@@ -105,6 +105,13 @@ def merge_context(content: bytes, wanted: Fragment) -> bytes:
     return apply(content, edits)
 
 
+def renews_manager(content: bytes, wanted: Fragment) -> bool:
+    """Answers whether merging replaces a Manager of the same class that says something else."""
+    managers = [one for one in wanted.elements if one.name == "Manager"]
+    standing = [(one, _standing(parse(content).root, one)) for one in managers]
+    return any(there and there.meaning != one.meaning for one, there in standing)
+
+
 def _standing(root: Element, wanted: Element) -> Element | None:
     found = [child for child in root.children if _key(child) == _key(wanted)]
     if wanted.name == "Manager":

@@ -255,6 +255,19 @@ def test_patterns_of_ones_own_are_signs_and_what_is_ignored_is_none(backend: Bac
     assert read.examples == ("basket of bob is lost",)
 
 
+def test_patterns_with_flags_and_groups_of_their_own_stand_beside_each_other() -> None:
+    signs = Signs(
+        ("(?i)LOST A SESSION", r"(\w+) of (?P<who>\w+) and \1", "(?P<who>gone)"), ("(?i)TEST",)
+    )
+    lines = [
+        b"we lost a session",
+        b"cart of ann and cart",
+        b"cart of ann and user",
+        b"gone: a test",
+    ]
+    assert list(signs.found(lines)) == ["lost a session", "cart of ann and cart"]
+
+
 def test_a_machine_that_does_not_answer_is_not_checked(backend: Backend) -> None:
     backend.look()
     backend.connection = LocalConnection(environment={"PATH": "/nowhere"})
@@ -276,6 +289,11 @@ def test_what_is_shown_is_short_and_steers_no_terminal() -> None:
     assert "A1A1" not in text
     assert "\x1b" not in text
     assert len(text) <= 240
+
+
+@pytest.mark.parametrize("name", ["SESSION", "JSESSIONID", "PHPSESSIONID", "connect.sid"])
+def test_a_cookie_in_a_line_is_not_shown_whatever_its_form(name: str) -> None:
+    assert shown(f"lost: {name}=ZTI3YjU4-x.y_z; path=/") == f"lost: {name}=...; path=/"
 
 
 def test_a_serial_version_is_no_session_id() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.inventory import load_inventory
-from rolling_deploy.operations.logouts import LogoutWatch, logout_checks
+from rolling_deploy.operations.logouts import UNMARKED, LogoutWatch, logout_checks
 from rolling_deploy.operations.site import Site
 from rolling_deploy.rollout.logouts import Logouts, Watching
 from rolling_deploy.rollout.observed import Check, Verdict
@@ -99,6 +99,20 @@ def test_a_backend_that_is_marked_again_is_read_from_there_only(
     write(tmp_path, "2", SIGN)
     seen = watch.look(Watching(BOTH, before, fresh=frozenset({"app2"})), 0)
     assert seen.lines == {"app1": 1}
+
+
+def test_a_log_whose_end_was_not_seen_before_the_stop_is_not_read_from_its_beginning(
+    make: Callable[[str], Site], tmp_path: Path
+) -> None:
+    site = make("logout_watch: {watch_s: 0}")
+    write(tmp_path, "1", SIGN)
+    cut_off = Site(site.inventory, {})
+    watch = LogoutWatch(site)
+    seen = watch.look(Watching(BOTH, marks(cut_off)), 0)
+    assert seen.count == 0
+    assert f"app1: {UNMARKED}" in seen.gaps
+    write(tmp_path, "1", SIGN)
+    assert watch.look(Watching(BOTH, seen), 0).lines == {"app1": 1}
 
 
 def test_waiting_ends_with_the_first_sign_and_else_at_its_limit(

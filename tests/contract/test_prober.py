@@ -37,6 +37,20 @@ def test_every_request_is_counted_and_says_whose_it_is() -> None:
         assert {asked.headers["host"] for asked in app.asked} == {"shop.example"}
 
 
+def test_a_page_that_begins_a_session_begins_one_and_not_one_for_each_request() -> None:
+    sets = {"set-cookie": "JSESSIONID=0123ABCD; Path=/; HttpOnly"}
+    with running_app(lambda a: Says(headers={} if "cookie" in a.headers else sets)) as app:
+        asking = prober(app)
+        asking.start()
+        wait_until(lambda: asking.seen()["lb1"].requests >= 5, "five requests")
+        asking.finish()
+        assert [a.headers.get("cookie") for a in app.asked][:3] == [
+            None,
+            "JSESSIONID=0123ABCD",
+            "JSESSIONID=0123ABCD",
+        ]
+
+
 def test_a_request_that_was_begun_is_finished_and_counted() -> None:
     may_answer = threading.Event()
 

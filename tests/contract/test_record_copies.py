@@ -14,11 +14,13 @@ import pytest
 
 from rolling_deploy.errors import RecordWrong, RolloutHalted, RolloutHeld
 from rolling_deploy.inventory import load_inventory
+from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import find
+from rolling_deploy.operations.life import begin
 from rolling_deploy.operations.machines import WallClock
 from rolling_deploy.operations.record import RecordJournal
 from rolling_deploy.operations.site import Site
-from rolling_deploy.ports import FenceToken
+from rolling_deploy.ports import Event, FenceToken
 from rolling_deploy.remote.connection import Answer
 from rolling_deploy.remote.record_copies import (
     EXPIRY_S,
@@ -38,6 +40,7 @@ from rolling_deploy.rollout.step import Outcome
 from rolling_deploy.state.record_file import Records
 from tests.local_connection import LocalConnection
 from tests.sshd import wait_until
+from tests.values import opened
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -198,13 +201,13 @@ def test_who_was_replaced_adds_nothing(place: Place) -> None:
 
 
 class _StillStanding(LocalConnection):
-    """A machine whose answer to an addition comes when nobody waits for it any more: whoever asked
+    """A machine whose answer to a script comes when nobody waits for it any more: whoever asked
     stood still, and meanwhile somebody may have done something there.
     """
 
-    def __init__(self, meanwhile: Callable[[], object]) -> None:
+    def __init__(self, meanwhile: Callable[[], object], script: str = "record_append") -> None:
         super().__init__()
-        self._meanwhile = meanwhile
+        self._meanwhile, self._script = meanwhile, script
 
     def run(
         self,
@@ -214,7 +217,7 @@ class _StillStanding(LocalConnection):
         limit_ms: int,
         holds_stdin: bool = False,
     ) -> Answer:
-        if not any("record_append" in word for word in argv[:6]):
+        if not any(self._script in word for word in argv[:6]):
             return super().run(argv, stdin=stdin, limit_ms=limit_ms, holds_stdin=holds_stdin)
         self._meanwhile()
         return Answer(False, None, b"", b"", f"no end within {limit_ms} ms")
@@ -240,6 +243,35 @@ def test_one_who_stood_still_for_longer_than_it_waits_learns_who_took_over(
     with pytest.raises(RolloutHeld if is_overtaken else RolloutHalted):
         journal.append((Waiting("drain"),), before_acting=True)
     file.close()
+
+
+@pytest.mark.parametrize("is_overtaken", [True, False])
+def test_one_who_stood_still_while_it_took_the_lock_learns_who_took_over(
+    place: Place, tmp_path: Path, *, is_overtaken: bool
+) -> None:
+    """Nothing is wrong with the machines then: a CI job has to hear that somebody else is at it."""
+    first = opened(load_balancers=("lb1",))
+
+    def overtake() -> None:
+        if is_overtaken:
+            hold({"lb1": place}, FenceToken(first.rollout, 1, "bob"), holder("bob"))
+
+    path = tmp_path / "inventory.yaml"
+    path.write_text(INVENTORY.replace("STATE", place.state_dir))
+    desk = Desk(load_inventory(path), tmp_path / "own", _Silent(), lambda _: True)
+    site = Site(desk.inventory, {"lb1": _StillStanding(overtake, "record_hold")})
+    with pytest.raises(RolloutHeld if is_overtaken else RolloutHalted) as caught:
+        begin(desk, site, find(site, desk.records, "here"), first)
+    assert caught.value.exit_code == (5 if is_overtaken else 4)
+    held = held_copy(place).holder
+    assert (held.who if held else "") == ("bob" if is_overtaken else "")
+
+
+class _Silent:
+    """Whoever is told nothing here. Implements `ports.Reporter`."""
+
+    def event(self, event: Event) -> None:
+        del event
 
 
 def test_who_holds_it_is_told_to_the_next(place: Place) -> None:

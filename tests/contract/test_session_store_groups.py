@@ -147,6 +147,15 @@ def test_a_master_that_is_being_replaced_is_refused() -> None:
     assert judge((fine, suspected), MASTER).master == at
 
 
+def test_what_a_sentinel_may_not_be_asked_is_said_and_not_taken_for_fine() -> None:
+    master = ("10.0.0.1", 6379)
+    denied = Answer(("10.0.0.7", 26379), master, unsaid="no permissions to run 'sentinel|ckquorum'")
+    check = judge((denied,), "shop").check
+    assert check.verdict is Verdict.OK
+    assert "not checked: whether they could choose another or are about to (no perm" in check.detail
+    assert "not checked" not in judge((replace(denied, unsaid=""),), "shop").check.detail
+
+
 def test_sentinels_with_a_password_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PASSWORD_ENV, PASSWORD)
     with redis_server() as master:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.inventory import load_inventory
+from rolling_deploy.operations import stored_sessions
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.stored_sessions import check_stored_sessions
 from rolling_deploy.remote.session_sample import sample_sessions
@@ -77,7 +78,7 @@ def test_sessions_of_a_class_that_the_release_lacks_are_refused_with_their_share
     store(server, {f"{n}": OWN if n % 4 == 0 else CIRCLE for n in range(40)})
     line = checked(server, tmp_path)["compatibility"]
     assert line.verdict is Verdict.REFUSED
-    assert "10 (25%) of 40 sampled sessions cannot be read by `shop-2.0.war`" in line.detail
+    assert "10 (25%) of 40 sampled sessions hold what `shop-2.0.war` cannot read: " in line.detail
     assert "`Samples$Cart` is not in the release (10 sessions)" in line.detail
     assert line.detail.endswith("`--accept incompatible-sessions` goes on all the same")
 
@@ -107,13 +108,77 @@ def test_classes_that_the_machines_bring_along_are_not_missed(
     assert line.verdict is Verdict.OK, line
 
 
+def test_judging_ends_in_time_and_says_how_far_it_came(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_sessions, "JUDGE_LIMIT_S", 0.0)
+    store(server, {"a": CIRCLE, "b": CIRCLE, "c": CIRCLE})
+    lines = checked(server, tmp_path)
+    assert lines["judged"].verdict is Verdict.WARNING
+    assert lines["judged"].detail.startswith("1 of 3 sampled sessions were judged within 0 s")
+
+
 def test_sessions_kept_as_hashes_are_read_value_by_value(
     server: RedisServer, tmp_path: Path
 ) -> None:
     with server.client() as client:
         client.hset("shop:session[1]:a", mapping={"cart": OWN, "user": CIRCLE})
     line = checked(server, tmp_path)["compatibility"]
-    assert "1 (100%) of 1 sampled sessions cannot be read" in line.detail
+    assert "1 (100%) of 1 sampled sessions hold what `shop-2.0.war` cannot read" in line.detail
+
+
+def test_a_session_of_few_but_huge_fields_is_left_out(server: RedisServer, tmp_path: Path) -> None:
+    with server.client() as client:
+        client.hset("shop:session[1]:a", mapping={"cart": b"x" * 1_500_000})
+        client.config_resetstat()
+        lines = checked(server, tmp_path)
+        assert "cmdstat_hvals" not in client.info("commandstats")
+    assert "0 sessions read" in lines["sample"].detail
+    assert lines["compatibility"].detail == "none of the 1 sampled sessions was read"
+
+
+@pytest.mark.parametrize("denied", ["type", "strlen", "get", "scan"])
+def test_what_the_user_may_not_ask_is_not_called_an_empty_store(
+    server: RedisServer, tmp_path: Path, denied: str
+) -> None:
+    store(server, {"a": CIRCLE})
+    with server.client() as client:
+        client.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
+        client.execute_command("ACL", "SETUSER", "app", f"-{denied}")
+        try:
+            lines = checked(server, tmp_path, f"{KEY}\n  username: app")
+        finally:
+            client.acl_deluser("app")
+    assert [(name, line.verdict) for name, line in lines.items()] == [
+        ("sample", Verdict.NOT_CHECKED)
+    ]
+    assert f"'{denied}' command" in lines["sample"].detail
+
+
+def test_a_server_that_does_not_tell_sizes_in_memory_is_sampled_all_the_same(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    with server.client() as client:
+        client.hset("shop:session[1]:a", mapping={"cart": CIRCLE})
+        client.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
+        client.execute_command("ACL", "SETUSER", "app", "-memory|usage")
+        try:
+            lines = checked(server, tmp_path, f"{KEY}\n  username: app")
+        finally:
+            client.acl_deluser("app")
+    assert "1 sessions read" in lines["sample"].detail
+
+
+def test_a_store_of_other_keys_does_not_hold_us_beyond_the_deadline(server: RedisServer) -> None:
+    with server.client() as client, client.pipeline(transaction=False) as pipe:
+        for number in range(1_000):
+            pipe.set(f"other:{number}", "value")
+        pipe.execute()
+        client.config_resetstat()
+    settings = SessionStoreSettings(server.url, session_key="shop:{id}", deadline_ms=0)
+    assert sample_sessions(settings, None).gap == "the time for the check was over"
+    with server.client() as client:
+        assert "cmdstat_scan" not in client.info("commandstats")
 
 
 def test_poisoned_keys_are_counted(server: RedisServer, tmp_path: Path) -> None:

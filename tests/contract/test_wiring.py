@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -201,7 +203,8 @@ def test_a_file_edited_while_tomcat_stops_is_never_overwritten(tomcat: WiredTomc
     strategy = tomcat.strategy(stop=("sh", "-c", edit))
     result = strategy.activate(strategy.artifact_id(LABEL), TOKEN)
     assert result.outcome is Outcome.FAILED
-    assert "changed by somebody else meanwhile; the backend is stopped" in result.detail
+    assert "changed by somebody else meanwhile; the backend was started again" in result.detail
+    assert tomcat.app.pids(), "nothing of ours could start it afterwards"
     assert context.read_bytes() == CONTEXT + b"<!-- mine -->\n"
     assert not (tomcat.base / "lib").exists() or not list((tomcat.base / "lib").iterdir())
 
@@ -368,6 +371,70 @@ def test_preflight_names_what_would_go_wrong(tomcat: WiredTomcat) -> None:
     assert checks["stop limit"].verdict is Verdict.REFUSED
     with pytest.raises(PreflightRefused, match=r"context\.xml:3: "):
         strategy.artifact_id(LABEL)
+
+
+def test_a_stopped_tomcat_whose_files_are_its_owners_alone_is_taken_back(
+    tomcat: WiredTomcat,
+) -> None:
+    for path in tomcat.base.glob("conf/*"):
+        path.chmod(0o600)
+    strategy = tomcat.strategy()
+    earlier = str(seen(strategy).artifact)
+    wire(strategy)
+    tomcat.app.control("stop")
+    result = strategy.activate(earlier, TOKEN)
+    assert result.outcome is Outcome.DONE, result.detail
+    assert tomcat.app.pids()
+
+
+def test_a_file_that_somebody_else_wrote_is_never_written_over(tomcat: WiredTomcat) -> None:
+    theirs = tomcat.base / "conf" / "redisson.yaml"
+    theirs.write_text("singleServerConfig:\n  address: redis://kept\n")
+    strategy = tomcat.strategy()
+    checks = {check.name: check for check in strategy.preflight(LABEL)}
+    assert checks["wiring"].verdict is Verdict.REFUSED
+    assert f"`{theirs}` was not written by rolling-deploy" in checks["wiring"].detail
+    assert strategy.stage(LABEL, TOKEN).outcome is Outcome.REFUSED
+    theirs.unlink()
+    wire(tomcat.strategy())
+    wire(tomcat.strategy(password="our own may be renewed"))
+    assert "our own may be renewed" in theirs.read_text()
+
+
+def test_a_manager_with_other_settings_is_said_to_be_replaced(tomcat: WiredTomcat) -> None:
+    wire(tomcat.strategy())
+    checks = {check.name: check for check in tomcat.strategy().preflight(LABEL)}
+    assert "session manager" not in checks
+    context = tomcat.base / "conf" / "context.xml"
+    context.write_bytes(context.read_bytes().replace(b'keyPrefix="', b'keyPrefix="theirs'))
+    checks = {check.name: check for check in tomcat.strategy().preflight(LABEL)}
+    assert checks["session manager"].verdict is Verdict.WARNING
+    assert "are not found any more" in checks["session manager"].detail
+
+
+def test_a_file_that_another_running_tomcat_reads_too_is_refused(
+    tomcat: WiredTomcat, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "conf").symlink_to(tomcat.base / "conf")
+    words = [sys.executable, "-c", "input()", f"-Dcatalina.base={other}"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as running:
+        checks = tomcat.strategy().preflight(LABEL)
+        running.communicate(b"\n")
+    refused = [check for check in checks if check.verdict is Verdict.REFUSED]
+    assert [check.name for check in refused] == ["shared files", "shared files"]
+    assert str(other / "conf" / "context.xml") in refused[0].detail
+    assert {check.verdict for check in tomcat.strategy().preflight(LABEL)} == {Verdict.OK}
+
+
+def test_a_manager_of_the_applications_own_is_said(tomcat: WiredTomcat) -> None:
+    own = tomcat.base / "webapps" / "ROOT" / "META-INF" / "context.xml"
+    own.parent.mkdir(parents=True)
+    own.write_text("<Context><Manager pathname=''/></Context>")
+    checks = {check.name: check for check in tomcat.strategy().preflight(LABEL)}
+    assert checks["session manager"].verdict is Verdict.WARNING
+    assert str(own) in checks["session manager"].detail
 
 
 def test_a_file_that_is_no_xml_is_refused_with_its_line(tomcat: WiredTomcat) -> None:

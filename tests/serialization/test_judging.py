@@ -47,6 +47,12 @@ def stored(name: str, *fields: StoredField, uid: int = 1) -> StoredClass:
         ("[[Ljava.lang.String;", Fate.GIVEN),
         ("com.company.Shared", Fate.GIVEN),
         ("com.shop.Cart", Fate.MISSING),
+        ("com.shop.Cart$$anon$1", Fate.MISSING),
+        ("com.shop.Cart$$EnhancerBySpringCGLIB$$1f0c9d2a", Fate.UNKNOWN),
+        ("com.shop.Cart$$SpringCGLIB$$0", Fate.UNKNOWN),
+        ("com.shop.Cart_$$_jvst6a4_0", Fate.UNKNOWN),
+        ("com.shop.Cart$HibernateProxy$kX2", Fate.UNKNOWN),
+        ("[Lcom.shop.Cart$HibernateProxy$kX2;", Fate.UNKNOWN),
         ("javanese.Cart", Fate.MISSING),
     ],
 )

@@ -44,7 +44,6 @@ from tests.simulation.machines import (
     Machine,
     Node,
     artifact_of,
-    version_of,
 )
 
 if TYPE_CHECKING:
@@ -109,14 +108,18 @@ class Audit:
     opened: Opened | None = None
     is_closed: bool = True
     off: frozenset[str] = frozenset()
-    is_forced: bool = False
+    claimed: dict[int, frozenset[str]] = field(default_factory=dict)
+    forced: frozenset[str] = frozenset()
+    """Whom the policy allowed to be cut off by what still drains; no more once they are back."""
     decisions: int = 0
     is_going_back: bool = False
     skipped: frozenset[str] = frozenset()
     stops: Counter[tuple[str, Goal]] = field(default_factory=Counter)
     begun: Mapping[str, tuple[str, object]] = field(default_factory=dict)
     was: Mapping[str, str] = field(default_factory=dict)
-    """What each backend ran when the rollout began."""
+    """What each backend's artifact serves, when the rollout began."""
+    lay: Mapping[str, str] = field(default_factory=dict)
+    """The artifact that lay in place on each then; one that lies serves another version."""
     hands: dict[str, int] = field(default_factory=dict)
     """When a person last touched a load balancer."""
     _proved_ms: dict[str, int] = field(default_factory=dict)
@@ -199,7 +202,7 @@ class Audit:
         self._proved_ms.pop(node.name, None)
         self._answered_ms.pop(node.name, None)
         for lb in self.counting():
-            if self.is_forced:
+            if node.name in self.forced:
                 may_choose = lb.current.may_choose(node.address)
             else:
                 may_choose = lb.may_choose(node.address, world.now_ms)
@@ -256,7 +259,9 @@ class Audit:
         world.tell(lb.name, f"sends to {','.join(sorted(up)) or 'nobody'}")
         if opened is None:
             return
-        for backend in sorted(up - frozenset().union(*before.values())):
+        came = sorted(up - frozenset().union(*before.values()))
+        self.forced -= set(came)
+        for backend in came:
             self._came_in(lb, world.nodes[backend], opened)
         for upstream, count in self.serving(lb).items():
             least = opened.policy.serving_min
@@ -338,12 +343,13 @@ class Audit:
                 # On the way back it is not asked: going back may be the cure.
                 is_well = not self.world.store or is_young or self.is_going_back
                 self.check("store", is_well, f"{fact.backends} are claimed")
+                self.claimed[fact.claim] = frozenset(fact.backends)
             case Forced():
-                self.is_forced = True
+                self.forced = self.claimed[fact.claim]
             case Proved():
                 self._proved(fact)
             case Released():
-                self.is_forced = False
+                self.forced = frozenset()
                 self._released(fact)
             case Decided():
                 self.decisions += 1
@@ -363,12 +369,13 @@ class Audit:
         is_free = self.is_closed or not self.is_known_anywhere()
         self.check("one rollout", is_free, f"{opened.rollout} begins")
         self.opened, self.is_closed = opened, False
-        self.off, self.is_forced, self.decisions = frozenset(), False, 0
+        self.off, self.forced, self.decisions = frozenset(), frozenset(), 0
         self.skipped, self.stops = frozenset(), Counter()
         self.is_going_back = False
         self._proved_ms.clear()
         self._meant.clear()
-        self.was = {n.name: version_of(n.artifact or "") for n in self.world.nodes.values()}
+        self.lay = {n.name: n.artifact or "" for n in self.world.nodes.values()}
+        self.was = {n.name: n.version_in(self.lay[n.name]) for n in self.world.nodes.values()}
         lbs = self.world.balancers
         self.begun = {name: (lb.text, lb.current.text) for name, lb in lbs.items()}
         self._off_of.clear()
@@ -409,11 +416,11 @@ class Audit:
     def _proved(self, fact: Proved) -> None:
         node, opened = self.world.nodes[fact.backend], self.opened
         assert opened is not None
-        wanted = opened.release
+        wanted, artifact = opened.release, artifact_of(opened.release)
         if fact.goal is Goal.PREVIOUS:
-            wanted = self.was[fact.backend]
+            wanted, artifact = self.was[fact.backend], self.lay[fact.backend]
         is_warm = node.is_warm or self._is_hurt(node)
-        is_so = self._is_well(node, (wanted,)) and node.artifact == artifact_of(wanted)
+        is_so = self._is_well(node, (wanted,)) and node.artifact == artifact
         # What makes it ill between that look and this line could not be seen.
         now_ms = self.world.now_ms
         self._proved_ms[node.name] = self._answered_ms.get(node.name, now_ms)
@@ -442,7 +449,7 @@ class Audit:
             return
         needed = {node.artifact, artifact_of(opened.release)}
         if node.is_secured:
-            needed.add(artifact_of(self.was[node.name]))
+            needed.add(self.lay[node.name])
         lost = needed & before - node.staged
         self.check("kept", not lost, f"{node.name} has lost {sorted(map(str, lost))}")
 
@@ -530,7 +537,9 @@ class Audit:
         assert opened is not None
         was_stopped = any(stopped == name for stopped, _ in self.stops)
         is_good = self._is_well(node, versions)
-        is_good = is_good and (not was_stopped or node.artifact == artifact_of(node.serves or ""))
+        release = (opened.release, artifact_of(opened.release))
+        wanted = (release, (self.was[name], self.lay[name]))[: len(versions)]
+        is_good = is_good and (not was_stopped or (node.serves, node.artifact) in wanted)
         if was_stopped or len(versions) == 1:
             self.check("ending", is_good, f"{name} serves {node.serves}")
         is_out_before = name in opened.left_out and not was_stopped

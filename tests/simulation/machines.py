@@ -158,10 +158,14 @@ class Node(Machine):
 
     def start(self, now_ms: int) -> None:
         """A process serves what lies in place."""
-        asked = version_of(self.artifact or "")
-        self.serves = self.instead.get(asked, asked) if self.artifact else None
+        self.serves = self.version_in(self.artifact) if self.artifact else None
         self.healthy_at_ms = now_ms + self.start_ms
         self.is_warm = False
+
+    def version_in(self, artifact: str) -> str:
+        """Answers what is served once this artifact lies in place, whatever it is called."""
+        asked = version_of(artifact)
+        return self.instead.get(asked, asked)
 
     def secure(self) -> None:
         """What is deployed lies ready to be gone back to, where that is possible at all."""

@@ -271,6 +271,78 @@ REGRESSIONS: tuple[Scenario, ...] = (
             Fault(241, "cut", "lb2", 9000),
         ),
     ),
+    # Ours: a wave was forced at the drain's limit, put back, and then aborted by somebody whose
+    # copy did not hold the end of that claim: taken out again, it was stopped without a drain.
+    Scenario(
+        99436,
+        Shape(4, 2),
+        Policy(
+            wave_size=1,
+            serving_min=2,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        parked=frozenset({"app1"}),
+        oddities=(Oddity(), Oddity(start_ms=0), Oddity(), Oddity()),
+        drains_ms=((None, 1000), (40,)),
+        faults=(
+            Fault(142, "copy_is_lost", "lb1", 71543),
+            Fault(154, "copy_is_lost", "lb2", 144),
+        ),
+        second=((487, "abort"), (356, "other")),
+        answers=("resume", "back", "back", "resume"),
+    ),
+    # The checker's: a backend whose artifact serves another version than its name says was taken
+    # back to just that one, which is what it had served when the rollout came.
+    Scenario(
+        97336,
+        Shape(5, 2),
+        Policy(
+            wave_size=1,
+            serving_min=1,
+            drain_limit_ms=200,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        oddities=(Oddity(), Oddity(lies=True), Oddity(), Oddity(), Oddity()),
+        drains_ms=((40,), (40,)),
+        has_snapshot=False,
+        faults=(Fault(2225, "mute", "app3", 14152),),
+        answers=("skip", "resume", "back", "back"),
+        rollouts=2,
+    ),
+    # The people's: they reloaded nginx with an older file, put the right one back and did not load
+    # it, which is what every preflight told them to do.
+    Scenario(
+        104791,
+        Shape(3, 1),
+        Policy(
+            wave_size=2,
+            serving_min=1,
+            drain_limit_ms=5000,
+            drain_at_limit=DrainAtLimit.FORCE,
+            on_failure=OnFailure.HALT,
+            attempts_max=2,
+            ready_limit_ms=2000,
+            busy_limit_ms=10000,
+        ),
+        drains_ms=((40,), (40,)),
+        faults=(
+            Fault(116, "older_file", "lb1", 13),
+            Fault(184, "nginx_reloads", "lb1", 106),
+            Fault(191, "older_file", "lb1", 6570),
+        ),
+        answers=("back", "resume", "stop", "resume"),
+        has_guard=True,
+        rollouts=2,
+    ),
     # The checker's: an operator slept for 20 s between its look and the reload, and a backend died
     # in that sleep.
     Scenario(

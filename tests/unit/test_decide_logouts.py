@@ -27,6 +27,7 @@ from rolling_deploy.rollout.facts import (
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.forecast import forecast
 from rolling_deploy.rollout.logouts import (
+    ANEW,
     LOG_ENDS,
     SIGN,
     Logouts,
@@ -224,6 +225,20 @@ def test_an_answer_to_another_halt_accepts_nothing() -> None:
     halted = Halted(Cause.CAPACITY, "too few")
     after = record(opening, *released(opening, halted, Decided("someone")))
     assert not after.are_logouts_accepted
+
+
+def test_after_a_halt_of_a_night_the_morning_is_not_compared_with_the_evening() -> None:
+    opening = first()
+    morning = replace(QUIET, pace=Pace(500, 100, 60_000))
+    facts = released(opening, Watched(1, morning))
+    assert isinstance(decide(record(opening, *facts), look(morning)), Halt)
+    answered = record(opening, *facts, Halted(Cause.BUSY, "x"), Decided("me"))
+    assert answered.pace_before == Pace(gap=ANEW)
+    assert not isinstance(decide(answered, look(morning)), Halt)
+    ends = Marked(("app2",), (), replace(ENDS, pace=Pace(500, 90, 300_000)))
+    claim = Claimed(2, ("app2",))
+    again = record(opening, *facts, Halted(Cause.BUSY, "x"), Decided("me"), claim, ends)
+    assert again.pace_before == ends.logouts.pace
 
 
 def test_on_the_way_back_nothing_is_looked_for() -> None:

@@ -218,6 +218,17 @@ def test_forcing_ends_with_the_claim() -> None:
     assert not again.claim.is_forced
 
 
+def test_forcing_ends_with_an_intent_to_put_back() -> None:
+    facts = (*claimed(FIRST, "app1"), Forced(1, "1 worker"))
+    out = Intended(Apply("lb1", frozenset({"app1"}), 1, "roll.1.3", "ours"), 1)
+    back = Intended(Apply("lb1", frozenset(), 1, "roll.1.4", "ours"), 1)
+    held, again = record(FIRST, *facts, out), record(FIRST, *facts, back)
+    assert held.claim is not None
+    assert held.claim.is_forced
+    assert again.claim is not None
+    assert not again.claim.is_forced
+
+
 def test_skipped_backends_add_up() -> None:
     facts = (*staged(FIRST), Decided("me", skip=("app1",)), Decided("me", skip=("app2",)))
     assert record(FIRST, *facts).skipped == {"app1", "app2"}

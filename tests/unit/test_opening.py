@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rolling_deploy.errors import InventoryWrong
 from rolling_deploy.operations.opening import (
     check_going_back,
     opened_from,
@@ -16,6 +17,7 @@ from rolling_deploy.operations.opening import (
 )
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.survey import Survey
+from rolling_deploy.operations.wire_backends import rewire_backends
 from rolling_deploy.rollout.facts import Before, Purpose
 from rolling_deploy.rollout.fleet import OnFailure, Policy
 from rolling_deploy.upstreams.layout import Layout
@@ -38,6 +40,15 @@ def members(tmp_path: Path, *texts: str) -> dict[str, tuple[str, ...]]:
 
 def with_line(number: int, parameter: str) -> str:
     return UPSTREAM.replace(f"808{number};", f"808{number} {parameter};")
+
+
+def test_a_setup_is_not_gone_on_with_once_the_inventory_wires_nothing(tmp_path: Path) -> None:
+    site = Site(inventory_in(tmp_path), {})
+    rewire_backends(site, ())
+    with pytest.raises(InventoryWrong) as raised:
+        rewire_backends(site, ("app1", "app2"))
+    assert len(raised.value.problems) == 2
+    assert "inventory of the opening" in raised.value.next_step
 
 
 @pytest.mark.parametrize("parameter", ["down", "backup"])

@@ -52,6 +52,7 @@ def test_the_seeds_upstream_moves_and_its_location_passes_to_it() -> None:
         hashlib.sha256(STOCK).hexdigest(),
     ]
     assert len(plan.missing) == 2
+    assert not plan.spreads
     assert f"`{MAIN}:3`" in plan.missing[1]
     assert planned(after, wanted(locations=AT_DEFAULT)) == type(plan)()
 
@@ -172,6 +173,7 @@ def test_a_way_to_one_backend_becomes_the_way_to_the_upstream(line: str, after: 
     assert carried_out(files, plan)[DEFAULT] == server(after)
     assert f"{DEFAULT}:3" in plan.missing[0]
     assert "nginx sends `Host: tomcat`" in plan.missing[0]
+    assert plan.spreads, "users of one backend now reach others"
 
 
 def test_a_host_header_of_the_file_is_not_spoken_of() -> None:

@@ -18,6 +18,7 @@ from rolling_deploy.wiring import (
     NotMergeable,
     is_plain_path,
     masked,
+    masked_directives,
     merge_context,
     merge_server,
     read_fragment,
@@ -139,6 +140,7 @@ def test_a_path_that_could_lead_elsewhere_is_none(path: str) -> None:
         ("<R keystorePass = 'x'/>", '<R keystorePass = "***"/>'),
         ("a:\n  Password: x # y\r\nb: c", 'a:\n  Password: "***"\r\nb: c'),
         ('uri="redis://me:x@h:1"', 'uri="redis://***@h:1"'),
+        ('url="jdbc:x?user=u&amp;password=p"', 'url="jdbc:x?user=u&amp;password=***"'),
         ('key="secret"', 'key="***"'),
         ("compass: north", 'compass: "***"'),
         ('path="/pass"', 'path="/pass"'),
@@ -146,6 +148,23 @@ def test_a_path_that_could_lead_elsewhere_is_none(path: str) -> None:
 )
 def test_what_is_shown_holds_no_secret(text: str, shown: str) -> None:
     assert masked(text, ["secret"]) == shown
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ('proxy_set_header Authorization "Basic eA==";', "proxy_set_header Authorization ***;"),
+        ("proxy_set_header X-Api-Key abc;", "proxy_set_header X-Api-Key ***;"),
+        ("set $the_token abc;", "set $the_token ***;"),
+        ('secure_link_md5 "$uri sesame";', "secure_link_md5 ***;"),
+        ("proxy_pass http://me:sesame@host/;", "proxy_pass http://***@host/;"),
+        ("proxy_set_header Cookie $http_cookie;", None),
+        ("proxy_set_header Host $host; proxy_pass http://passes;", None),
+        ("proxy_cache_key $uri; ssl_certificate_key /etc/key.pem;", None),
+    ],
+)
+def test_what_is_shown_of_nginx_holds_no_secret(line: str, shown: str | None) -> None:
+    assert masked_directives(line) == (shown or line)
 
 
 @pytest.mark.parametrize(

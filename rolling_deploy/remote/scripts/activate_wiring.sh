@@ -53,7 +53,11 @@ if [ -n "$running" ] || [ "$is_catalina" = 0 ]; then
 fi
 state_now="the backend is stopped, $state_now"
 fail_if_back "$state_now"
-read_current && [ "$current" = "$earlier" ] || fail "a file of the wiring was changed by somebody else meanwhile; $state_now"
+if ! read_current || [ "$current" != "$earlier" ]; then
+    # No set has their edit, so no later order of ours could start this backend either.
+    start_service "$start_ms" "a file of the wiring was changed by somebody else meanwhile; $state_now" "$stop_count" "$start_count" "$@"
+    fail "a file of the wiring was changed by somebody else meanwhile; the backend was started again with its files as they are"
+fi
 
 (state=$wiring; note_swap "$artifact" -) && write_text moving "$moving
 " || fail "cannot write in $wiring; $state_now"

@@ -35,7 +35,16 @@ done
 for path in $private; do
     [ ! -e "$base/$path" ] || case $(stat -L -c %a "$base/$path") in *0) ;; *) say open "$base/$path" ;; esac
 done
-grep -l '<Manager' "$base"/conf/*/*/*.xml 2>/dev/null | while read -r descriptor; do
+# Another Tomcat that reads the same `conf` would take the new files in the middle of its work.
+for other in $(grep -l -a -z -e '^-Dcatalina\.base=' /proc/[0-9]*/cmdline 2>/dev/null); do
+    pid=${other#/proc/} pid=${pid%/cmdline}
+    case " $(pids_of "$running") " in *" $pid "*) continue ;; esac
+    other=$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^-Dcatalina\.base=//p')
+    for path in $paths; do
+        case $path in conf/*) [ ! "$base/$path" -ef "$other/$path" ] || say shared "$other/$path" ;; esac
+    done
+done
+grep -l '<Manager' "$base"/conf/*/*/*.xml "$base/webapps/$context/META-INF/context.xml" 2>/dev/null | while read -r descriptor; do
     say descriptor "$descriptor"
 done
 finish done

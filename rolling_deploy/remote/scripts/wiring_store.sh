@@ -134,7 +134,7 @@ refuse_unless_known() {
 $current_text
 TEXT
     [ -n "$moving" ] || name_edited
-    [ -z "$edited" ] || refuse "changed since the wiring was staged:$edited; stage it again; nothing was changed"
+    [ -z "$edited" ] || refuse "changed since the wiring was staged:$edited; put it back as it was, or \`rolling-deploy abort --leave-changed\` and \`rolling-deploy setup\` again, which merges with it; nothing was changed"
     moving="$moving $artifact"
 }
 
@@ -176,6 +176,9 @@ hand_over() {
     # The owner first: the mode lets in whom owner and group say. Only root may give files away.
     chown --reference="$like" "$1" 2>/dev/null || chgrp --reference="$like" "$1" 2>/dev/null
     chmod "$3" "$1" || refuse "cannot set the mode of $1; nothing was changed"
+    # Where none runs that could be asked, whoever reads what lies there reads what is just like it:
+    # a Tomcat that is stopped must not stay so because its files are for its owner alone.
+    [ -n "$running" ] || [ "$(stat -c '%u %g %a' "$1")" != "$(stat -L -c '%u %g %a' "$like")" ] || return 0
     can_read $(stat -c '%u %g %a' "$1") "$(stat -L -c %g "$like")" ||
         refuse "Tomcat could not read the new $2, which would be $(stat -c '%U:%G with mode %a' "$1"): log in as Tomcat's user or one of its group; nothing was changed"
 }
