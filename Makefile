@@ -48,7 +48,7 @@ simulate: $(READY) ## rollouts under mixed misfortune (SEEDS=n), every pair of t
 	$(BIN)/python -m tests.simulation.mutants
 
 rig: $(READY) ## the rig of real machines in its long form: kills at every record, about an hour; needs root
-	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig tests/rig --every $(RIG)
+	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig tests/rig tests/contract --every $(RIG)
 
 bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
 	$(BIN)/python -m tests.bench $(BENCH)

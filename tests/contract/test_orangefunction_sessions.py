@@ -73,6 +73,7 @@ backends:
   - {{name: app2, host: web1, address: "10.0.0.11:8081", upgrade: {{catalina_base: /srv/app2}}}}
 session_store:
   url: {url}
+  asked_from: via
   session_key: "{{id}}"
 """
 
@@ -183,7 +184,7 @@ def test_an_incompatible_release_is_refused_by_the_sessions_of_the_manager(
     store(server, (SESSION_ID, WRITTEN))
     line = checked(server, tmp_path, release)["compatibility"]
     assert line.verdict is Verdict.REFUSED, line
-    assert "1 (100%) of 1 sampled sessions cannot be read" in line.detail
+    assert "1 (100%) of 1 sampled sessions hold what" in line.detail
     assert f"`com.example.shop.{lost}`" in line.detail
     assert "com.orangefunction" not in line.detail
 

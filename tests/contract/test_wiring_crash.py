@@ -88,7 +88,7 @@ def _points(calls: list[str], is_long: bool) -> list[int]:
 @pytest.mark.parametrize(
     "is_long", [False, pytest.param(True, marks=pytest.mark.every)], ids=["short", "long"]
 )
-@pytest.mark.parametrize("way", ["forth", "back"])
+@pytest.mark.parametrize("way", ["forth", pytest.param("back", marks=pytest.mark.every)])
 def test_whatever_command_an_activation_dies_at_it_can_be_finished_or_taken_back(
     tomcat: WiredTomcat, tmp_path: Path, way: str, is_long: bool
 ) -> None:

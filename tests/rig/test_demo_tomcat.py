@@ -65,6 +65,7 @@ def play(folder: Path, *words: str) -> tuple[list[tuple[str, ...]], str]:
     return [(release, failed, out, what) for release, _, failed, out, what in rows], told
 
 
+@pytest.mark.every
 def test_the_demo_shows_a_release_being_refused_and_nobody_being_logged_out(folder: Path) -> None:
     rows, told = play(folder, "--only", "2.0-class")
     assert rows == [("2.0-class", "0", "0", "refused")]

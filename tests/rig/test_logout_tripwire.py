@@ -35,6 +35,7 @@ def watching(site: Site, watch: str) -> Path:
     return site.rig.inventory("watching", (CANARY, watch))
 
 
+@pytest.mark.every
 def test_a_compatible_release_trips_nothing_and_the_report_says_what_was_read(site: Site) -> None:
     new, inventory = other_release(site), watching(site, WATCH)
     with site.users():

@@ -36,6 +36,7 @@ def test_a_failover_between_two_waves_is_followed_and_the_rollout_goes_on(rig: R
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_master_that_nobody_replaces_halts_before_the_next_wave(rig: Rig) -> None:
     before, after = rig.release(), rig.next_release()
     with redis_server() as master, sentinel(master.port, quorum=1, down_after_ms=600_000) as one:
