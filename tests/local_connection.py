@@ -100,19 +100,20 @@ class LocalConnection:
 
     @contextlib.contextmanager
     def _started(self, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            user=self._user,
-            group=self._user,
-            extra_groups=None if self._user is None else [],
-            cwd="/",
-            start_new_session=True,
-        )
+        # Its process can be seen before `Popen` returns, and whoever closes us must not miss it.
         with self._guard:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=self._environment,
+                user=self._user,
+                group=self._user,
+                extra_groups=None if self._user is None else [],
+                cwd="/",
+                start_new_session=True,
+            )
             self.commands += 1
             self._running.add(process)
         try:

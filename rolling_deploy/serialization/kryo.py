@@ -4,7 +4,7 @@ Kryo writes no field names and no version. What it does write is the name of eac
 not registered, once for each value: byte 1, the number of the name (0 for the first, then up), and
 the name with the highest bit of its last letter set. That is looked for here. A class with a name
 beyond ASCII is written otherwise and is not found; and a text that follows those two bytes by
-chance and looks like a class name is taken for one.
+chance and looks like a class name is taken for one. So a name found here is a hint, not a proof.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _VALUE_BYTES_MAX = 16 << 20
 def class_names(data: bytes) -> tuple[str, ...]:
     """Answers the names of classes, in the order in which they stand; for arrays, of the elements.
 
-    Only names with a dot: one without cannot be told from a text.
+    Only names with a dot, whose last part begins with a capital letter: others cannot be told from
+    texts, such as the names of users and hosts.
     """
     found: dict[str, None] = {}
     expected = at = 0
@@ -36,7 +37,8 @@ def class_names(data: bytes) -> tuple[str, ...]:
         number, name = match[1][0], _name(match[2], match[3])
         if name and expected <= number <= expected + _GAP_MAX:
             expected, at = number + 1, match.end()
-            if "." in name:
+            package, _, own = name.rpartition(".")
+            if package and own.lstrip("$_")[:1].isupper():
                 found[name] = None
     return tuple(found)
 

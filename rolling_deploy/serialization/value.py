@@ -96,7 +96,8 @@ def _judged(name: str, release: Release) -> Verdict:
     if MADE_WHILE_RUNNING.search(name):
         reason = f"`{name}` is made while the application runs"
         return Verdict(name, Fate.UNKNOWN, (reason,))
-    return Verdict(name, Fate.MISSING, (f"`{name}` is not in the release",))
+    reason = f"`{name}` looks like a class of the session, and the release has none of this name"
+    return Verdict(name, Fate.MAY_FAIL, (reason,))
 
 
 def _is_json(data: bytes) -> bool:

@@ -176,8 +176,9 @@ def test_a_log_that_may_not_be_read_is_not_checked_although_another_is_there(
     backend.write("fine")
     backend.write(SIGN, to="localhost.log")
     backend.path("localhost.log").chmod(0o600)
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/"):
+            folder.chmod(0o755)
     backend.connection = LocalConnection(user=65_534)
     read = backend.look()
     assert list(read.ends) == [str(backend.path())]
