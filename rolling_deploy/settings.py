@@ -550,8 +550,7 @@ class NodeWiring:
 
     Attributes:
         context: the elements for `conf/context.xml`, without their parent; empty: none.
-        manager_class, valve_classes: class names of the elements in `context` that may be there
-            once only; one of another class in the same place stands in the way.
+        manager_class: class name of the Manager among them; empty: none.
         files: further whole files, by their path below CATALINA_BASE; they may hold secrets.
         graceful_stop_ms: None: left as it is.
     """
@@ -559,7 +558,6 @@ class NodeWiring:
     jars: tuple[Jar, ...] = ()
     context: str = field(default="", repr=False)
     manager_class: str = ""
-    valve_classes: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     graceful_stop_ms: int | None = None
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from rolling_deploy.inventory.fields import MUST
 from rolling_deploy.inventory.merge import Effective, defaults, effective, given
@@ -90,14 +91,7 @@ def _check_setup(
     setup = given(inventory.setup)
     if not setup or problems.is_damaged("setup"):
         return
-    place = ("setup", "session_manager")
-    if setup.get("session_manager") is not None:
-        if not given(inventory.session_store).get("url"):
-            problems.add(place, "beside a `session_store.url`", "without one")
-        names = [PurePath(jar.file).name for jar in setup["session_manager"].jars]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                problems.add((*place, "jars", index, "file"), "named once", f"`{name}` again")
+    _check_session_manager(inventory, setup, problems)
     nodes = setup.keys() & {"session_manager", "graceful_stop_s"}
     strategies = {backend.upgrade.get("strategy") for backend in backends}
     if nodes and strategies == {"release"}:
@@ -111,6 +105,25 @@ def _check_setup(
             problems.add(where, f"{listed(known)}", f"`{location.upstream}`", hint)
         elif not location.upstream and len(known) > 1:
             problems.add(where, SET, MISSING, "the application has several upstreams")
+
+
+def _check_session_manager(
+    inventory: InventoryShape, setup: Mapping[str, Any], problems: Problems
+) -> None:
+    """It needs a store, each jar once, and nothing that it would not use."""
+    place = ("setup", "session_manager")
+    if setup.get("session_manager") is None:
+        return
+    if not given(inventory.session_store).get("url"):
+        problems.add(place, "beside a `session_store.url`", "without one")
+    told = given(setup["session_manager"])
+    if "lifetime_s" in told and told.get("kind") == "redisson" and "template" not in told:
+        hint = "Redisson's manager takes it from the application's `session-timeout`"
+        problems.add((*place, "lifetime_s"), "left out, or used by a `template`", SET, hint)
+    names = [PurePath(jar.file).name for jar in setup["session_manager"].jars]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            problems.add((*place, "jars", index, "file"), "named once", f"`{name}` again")
 
 
 def _check_canary(inventory: InventoryShape, problems: Problems) -> None:

@@ -300,7 +300,7 @@ def _proved(desk: Desk, site: Site, run: Run) -> Run:
         raise RolloutHalted(
             "everything is wired, but sessions are not shared",
             where=check.detail,
-            site="every backend serves",
+            site="every backend that was set up serves",
             next_step="compare `setup` in the inventory with the session store, then "
             "`rolling-deploy setup`",
         )

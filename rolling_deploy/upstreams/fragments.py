@@ -152,7 +152,6 @@ def _render(
         jars=manager.jars,
         context=context,
         manager_class=fragment.manager_class,
-        valve_classes=fragment.valve_classes,
         files=files,
         graceful_stop_ms=settings.graceful_stop_ms,
     )

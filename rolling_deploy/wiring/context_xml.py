@@ -40,11 +40,6 @@ class Fragment:
         found = [_class_of(one) for one in self.elements if one.name == "Manager"]
         return found[0] if found else ""
 
-    @property
-    def valve_classes(self) -> tuple[str, ...]:
-        """Answers the classes of its Valves."""
-        return tuple(_class_of(one) for one in self.elements if one.name == "Valve")
-
     def secrets_in(self, shown: Fragment) -> tuple[frozenset[str], frozenset[str]]:
         """Answers values, and names of attributes, that differ from those of its masked twin."""
         pairs = [
