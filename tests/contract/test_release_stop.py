@@ -147,7 +147,7 @@ def test_a_command_is_noted_before_it_does_anything(app: AppBackend) -> None:
 
 def test_a_supervisor_that_restarts_what_was_stopped_is_noticed(app: AppBackend) -> None:
     stop = ("sh", "-c", f"{app.root}/control {app.root} restart")
-    strategy = app.strategy(stop=stop, stop_limit_ms=2_000, process=by_text(app))
+    strategy = app.strategy(stop=stop, stop_limit_ms=5_000, process=by_text(app))
     strategy.stage("2", TOKEN)
     result = strategy.activate(strategy.artifact_id("2"), TOKEN)
     assert result.outcome is Outcome.FAILED

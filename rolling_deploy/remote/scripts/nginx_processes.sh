@@ -213,7 +213,7 @@ refuse_unless_ours() {
 }
 
 command_of() {
-    c_text=$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-60)
+    c_text=$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | cut -c 1-60)
     printf '%s' "${c_text:-not running}"
 }
 

@@ -39,7 +39,7 @@ done
 for other in $(grep -l -a -z -e '^-Dcatalina\.base=' /proc/[0-9]*/cmdline 2>/dev/null); do
     pid=${other#/proc/} pid=${pid%/cmdline}
     case " $(pids_of "$running") " in *" $pid "*) continue ;; esac
-    other=$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null | sed -n 's/^-Dcatalina\.base=//p')
+    other=$(tr '\0' '\n' 2>/dev/null < "/proc/$pid/cmdline" | sed -n 's/^-Dcatalina\.base=//p')
     for path in $paths; do
         case $path in conf/*) [ ! "$base/$path" -ef "$other/$path" ] || say shared "$other/$path" ;; esac
     done

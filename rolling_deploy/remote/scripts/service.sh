@@ -110,7 +110,7 @@ pids_by_text() {
     else set --; pid_first=${process%% *}; fi
     for pid_file in $(printf '%s\n' "$pid_first" |
         grep -l -z -F "$@" -f - /proc/[0-9]*/cmdline 2>/dev/null); do
-        pid_line=" $(tr '\0' ' ' < "$pid_file" 2>/dev/null)" || continue
+        pid_line=" $(tr '\0' ' ' 2>/dev/null < "$pid_file")" || continue
         case $pid_line in *rolling-deploy:*) continue ;; esac
         # Tomcat's `stop` is a short-lived process with the same catalina.base.
         case $pid_line in *' org.apache.catalina.startup.Bootstrap '*stop' ') continue ;; esac

@@ -91,12 +91,16 @@ end_what_stop_could_not() {
     for one in $before; do is_alive "$one" && kill -TERM "${one%%:*}" 2>/dev/null; done
 }
 
+# is_stopped: what is in the way is in left, still and launched_status, as this look found it.
 is_stopped() {
-    for one in $before; do is_alive "$one" && return 1; done
+    left='' still=''
+    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
+    [ -z "$left" ] || return 1
     has_ended || return 1
     # What the command left running counts again.
     stop_session=''
-    [ -z "$(processes)" ] || return 1
+    still=$(processes)
+    [ -z "$still" ] || return 1
     find_listeners
     for one in $before_inodes; do
         case $listeners in *" $one "*) return 1 ;; esac
@@ -104,14 +108,13 @@ is_stopped() {
     return 0
 }
 
+# fail_to_stop: returns when the stop was over after all.
 fail_to_stop() {
+    ! is_stopped || return 0
     now
-    left=''
-    for one in $before; do is_alive "$one" && left="$left ${one%%:*}"; done
-    still=$(processes)
     if [ -n "$left" ]; then what="process$left$(words_of $left) is still running"
     elif [ -n "$still" ]; then what="process $(pids_of "$still")$(words_of $(pids_of "$still")) has come up while it was to be stopped (does something restart it?)"
-    elif ! has_ended; then what="the process is gone, but the stop command still runs (pid $launched)"
+    elif [ -z "$launched_status" ]; then what="the process is gone, but the stop command still runs (pid $launched)"
     else what="the process is gone, but its port $port is still listened on"; fi
     has_ended && [ "$launched_status" != 0 ] && stop_now="it ended with status $launched_status; $stop_now"
     fail "$what $(((now_cs - stop_began) / 100)) s after \`$launched_line\`; $stop_now; the stop may still take effect$(last_words "$state/stop.log")"
@@ -121,7 +124,7 @@ fail_to_stop() {
 # hold too.
 words_of() {
     [ -n "$process" ] && [ "$exact" = 0 ] && [ $# -gt 0 ] || return 0
-    said_words=$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-100)
+    said_words=$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | cut -c 1-100)
     [ -z "$said_words" ] || printf ' (`%s`)' "${said_words% }"
 }
 

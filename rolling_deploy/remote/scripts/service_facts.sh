@@ -48,5 +48,5 @@ say_service() {
 
 # words_of_process PID: the pid and how its command line begins.
 words_of_process() {
-    printf '%s `%s`' "$1" "$(tr '\0' ' ' < "/proc/$1/cmdline" 2>/dev/null | cut -c 1-100 | sed 's/ *$//')"
+    printf '%s `%s`' "$1" "$(tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | cut -c 1-100 | sed 's/ *$//')"
 }
