@@ -71,6 +71,7 @@ def test_a_disk_full_on_a_load_balancer_from_the_beginning_is_told_and_the_other
     rig.expect_well(after)
 
 
+@LONG
 def test_a_disk_full_on_a_backend_is_found_before_anything_is_touched(rig: FleetRig) -> None:
     before, after, disk = rig.release(), rig.new_release(), rig.fleet.disk_of("app2")
     with rig.users("disk full on a backend"):
@@ -246,6 +247,7 @@ def worker_that_stays(rig: FleetRig, let_go: Callable[[], None]) -> None:
     rig.finish(after)
 
 
+@LONG
 def test_a_hanging_upload_holds_up_the_drain_and_nothing_is_stopped(rig: FleetRig) -> None:
     after, client = rig.next_release(), rig.fleet.machines["client"]
     with rig.users("a worker never leaves"):

@@ -30,11 +30,13 @@ def test_a_run_without_a_terminal_and_without_yes_is_refused_and_touches_nothing
     rig.expect_well(before)
 
 
-def test_a_plan_says_by_its_exit_code_whether_there_is_something_to_do(rig: Rig) -> None:
+def test_what_is_deployed_already_is_told_by_a_plan_and_a_run_of_it_reloads_nothing(
+    rig: Rig,
+) -> None:
     # Deployed by the tool: of what lay there before nobody can tell that it is this artifact.
     now = rig.next_release()
     rig.run(now).must_be(0)
-    files, after = rig.managed(), rig.next_release()
+    files, workers, after = rig.managed(), rig.workers(), rig.next_release()
     with rig.users():
         changes = rig.do("plan", "--release", after, "--detailed-exitcode", "--json")
         assert changes.exit_code == 10, changes
@@ -42,15 +44,6 @@ def test_a_plan_says_by_its_exit_code_whether_there_is_something_to_do(rig: Rig)
         assert rig.do("plan", "--release", after).exit_code == 0
         same = rig.do("plan", "--release", now, "--detailed-exitcode")
         assert same.exit_code == 0, same
-        assert rig.managed() == files
-    rig.expect_well(now)
-
-
-def test_a_run_with_nothing_to_do_ends_well_and_reloads_nothing(rig: Rig) -> None:
-    now = rig.next_release()
-    rig.run(now).must_be(0)
-    files, workers = rig.managed(), rig.workers()
-    with rig.users():
         ended = rig.run(now).must_be(0)
         assert any("nothing to do" in event.get("text", "") for event in ended.events)
         assert not ended.has(fact("opened"))

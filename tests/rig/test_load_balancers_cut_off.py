@@ -68,6 +68,7 @@ def test_a_load_balancer_cut_off_while_taking_out_puts_the_others_back_and_halts
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_load_balancer_cut_off_before_a_later_wave_leaves_that_wave_alone(
     rig: Rig, relay: TcpRelay
 ) -> None:

@@ -123,7 +123,9 @@ def without_a_lock(rig: Rig) -> Iterator[None]:
         remover.join(30)
 
 
-@pytest.mark.parametrize("moment", ["publishing", "activating"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("publishing", marks=pytest.mark.every), "activating"]
+)
 def test_without_the_lock_the_fence_alone_keeps_two_from_acting(rig: Rig, moment: str) -> None:
     after = rig.next_release()
     matches = {

@@ -50,7 +50,11 @@ STOP_LIMIT_S = 20.0
 """It should be two seconds; a machine under load may need a few of them for each."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.every)],
+    ids=lambda n: n.name,
+)
 @pytest.mark.parametrize(
     "moment", [pytest.param("draining", marks=pytest.mark.every), "activating"]
 )

@@ -28,7 +28,7 @@ def only_in_the_long_form(*flaws: str) -> list[object]:
     return [pytest.param(f, marks=pytest.mark.every) if f in flaws else f for f in SAID]
 
 
-@pytest.mark.parametrize("flaw", only_in_the_long_form("broken"))
+@pytest.mark.parametrize("flaw", only_in_the_long_form("broken", "wrong-version"))
 def test_a_release_that_does_not_become_good_halts_and_abort_goes_back(rig: Rig, flaw: str) -> None:
     before = rig.release()
     inventory = rig.inventory("soon", SOON)

@@ -79,7 +79,9 @@ def states(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", [pytest.param("real", marks=pytest.mark.every), "embedded"])
 def test_a_short_rollout_is_noticed_by_nobody(kind: str, tmp_path: Path, states: Path) -> None:
     shape = LoadShape(fast=8, slow=3, uploads=2, think_ms=150, upload_s=4.0)
-    with DemoFleet(tmp_path / "fleet", servers_or_skip(kind), THREE_AND_TWO) as fleet:
+    servers = servers_or_skip(kind)
+    shape = replace(shape, keep_alive=servers.keeps_idle_clients)
+    with DemoFleet(tmp_path / "fleet", servers, THREE_AND_TWO) as fleet:
         assert_nobody_noticed(roll(fleet, states, shape, 500))
 
 
@@ -93,6 +95,7 @@ def test_ten_thousand_requests_on_fresh_connections_see_no_failure(
 
 
 @pytest.mark.rig
+@pytest.mark.every
 def test_ten_thousand_requests_on_kept_connections_see_no_failure_with_a_recent_nginx(
     tmp_path: Path, states: Path, recent_nginx: Servers
 ) -> None:
