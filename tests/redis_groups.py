@@ -13,6 +13,7 @@ from tests.redis_server import (
     BINARY,
     WHY_SKIPPED,
     RedisServer,
+    Tls,
     end,
     free_port,
     redis_server,
@@ -39,7 +40,7 @@ class Watched:
     def url(self) -> str:
         """Answers the url of the store."""
         named = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{named}/{MASTER}/0"
+        return f"{'rediss' if self.master.tls else 'redis'}+sentinel://{named}/{MASTER}/0"
 
     def master_by(self, sentinel: RedisServer) -> int:
         """Answers the port of the master that one sentinel names."""
@@ -49,22 +50,35 @@ class Watched:
 
 @contextlib.contextmanager
 def sentinel(
-    master_port: int, *, quorum: int = 2, down_after_ms: int = 1_000, more: str = ""
+    master_port: int,
+    *,
+    quorum: int = 2,
+    down_after_ms: int = 1_000,
+    more: str = "",
+    tls: Tls | None = None,
 ) -> Iterator[RedisServer]:
-    """Run one sentinel that watches a master, until the block ends."""
+    """Run one sentinel that watches a master, until the block ends.
+
+    Args:
+        tls: it is asked through TLS, and asks the others so.
+    """
     assert BINARY is not None, WHY_SKIPPED
     with tempfile.TemporaryDirectory(prefix="sentinel-", ignore_cleanup_errors=True) as folder:
         place, port = Path(folder), free_port()
         file = place / "sentinel.conf"
+        listens = f"port {port}\n"
+        if tls is not None:
+            options = {"port": "0", "tls-port": str(port), **tls.settings}
+            listens = "".join(f"{name} {value}\n" for name, value in options.items())
         file.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {place}\nlogfile {place / 'redis.log'}\n"
+            f"{listens}bind 127.0.0.1\ndir {place}\nlogfile {place / 'redis.log'}\n"
             f"sentinel monitor {MASTER} 127.0.0.1 {master_port} {quorum}\n"
             f"sentinel down-after-milliseconds {MASTER} {down_after_ms}\n"
             f"sentinel failover-timeout {MASTER} 5000\n{more}"
         )
         process = subprocess.Popen([BINARY, str(file), "--sentinel"], stdout=subprocess.DEVNULL)
         try:
-            running = RedisServer(port, process, place)
+            running = RedisServer(port, process, place, tls.of_a_client if tls else {})
             wait_until_it_accepts(running)
             yield running
         finally:
@@ -73,18 +87,30 @@ def sentinel(
 
 @contextlib.contextmanager
 def watched(
-    count: int = 3, *, down_after_ms: int = 1_000, words: tuple[str, ...] = ()
+    count: int = 3,
+    *,
+    down_after_ms: int = 1_000,
+    words: tuple[str, ...] = (),
+    tls: Tls | None = None,
+    sentinel_tls: Tls | None = None,
 ) -> Iterator[Watched]:
-    """Run a master, a replica that follows it, and sentinels that know each other."""
+    """Run a master, a replica that follows it, and sentinels that know each other.
+
+    Args:
+        tls: all of them speak TLS only.
+        sentinel_tls: what the sentinels show instead of the same.
+    """
     with contextlib.ExitStack() as ends:
-        master = ends.enter_context(redis_server(*words))
+        master = ends.enter_context(redis_server(*words, tls=tls))
         replica = ends.enter_context(
-            redis_server("--replicaof", "127.0.0.1", str(master.port), *words)
+            redis_server("--replicaof", "127.0.0.1", str(master.port), *words, tls=tls)
         )
         with contextlib.closing(replica.client()) as client:
             wait_until(lambda: client.info()["master_link_status"] == "up", "replication")
         sentinels = tuple(
-            ends.enter_context(sentinel(master.port, down_after_ms=down_after_ms))
+            ends.enter_context(
+                sentinel(master.port, down_after_ms=down_after_ms, tls=sentinel_tls or tls)
+            )
             for _ in range(count)
         )
         for one in sentinels:
@@ -100,11 +126,13 @@ def _knows(sentinel: RedisServer, others: int) -> bool:
 
 
 @contextlib.contextmanager
-def cluster(count: int = 3, *words: str) -> Iterator[tuple[RedisServer, ...]]:
+def cluster(
+    count: int = 3, *words: str, tls: Tls | None = None
+) -> Iterator[tuple[RedisServer, ...]]:
     """Run masters that share all the slots, and have heard of each other."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *words)
     with contextlib.ExitStack() as ends:
-        servers = tuple(ends.enter_context(redis_server(*options)) for _ in range(count))
+        servers = tuple(ends.enter_context(redis_server(*options, tls=tls)) for _ in range(count))
         share = SLOTS // count
         for number, server in enumerate(servers):
             last = SLOTS - 1 if number == count - 1 else (number + 1) * share - 1
@@ -133,4 +161,5 @@ def cluster_info(server: RedisServer) -> dict[str, str]:
 
 def cluster_url(servers: tuple[RedisServer, ...]) -> str:
     """Answers the url of the cluster, by all its servers."""
-    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    scheme = "rediss" if servers[0].tls else "redis"
+    return f"{scheme}+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)

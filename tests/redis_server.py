@@ -12,14 +12,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 BINARY = shutil.which("redis-server")
 WHY_SKIPPED = "redis-server is not installed (Debian: apt-get install redis-server)"
@@ -33,11 +33,13 @@ class RedisServer:
 
     Attributes:
         directory: its working directory, removed with it.
+        tls: what an ordinary client needs beside the port, where it speaks TLS only.
     """
 
     port: int
     process: subprocess.Popen[bytes]
     directory: Path
+    tls: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -49,7 +51,8 @@ class RedisServer:
 
         Any: redis-py types its commands only in part.
         """
-        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=20, **options)
+        every = {**self.tls, **options}
+        return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=20, **every)
 
     def freeze(self) -> None:
         """Stop the process where it is, as a machine that swaps or hangs."""
@@ -58,6 +61,44 @@ class RedisServer:
     def thaw(self) -> None:
         """Let it go on."""
         os.kill(self.process.pid, signal.SIGCONT)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What a server shows, and whom it believes.
+
+    Attributes:
+        authority: signed the certificates of the others.
+        wants_certificate: clients without one are sent away, as Redis does unless told otherwise.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+    wants_certificate: bool = False
+
+    def options(self, port: int) -> list[str]:
+        """Answers the words of the command line, also for what it says to others of its kind."""
+        words = {"port": "0", "tls-port": str(port)} | self.settings
+        return [part for name, value in words.items() for part in (f"--{name}", value)]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Answers all of it but the port, as a configuration file names it."""
+        return {
+            "tls-cert-file": str(self.certificate),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.authority),
+            "tls-auth-clients": "yes" if self.wants_certificate else "no",
+            "tls-replication": "yes",
+            "tls-cluster": "yes",
+        }
+
+    @property
+    def of_a_client(self) -> dict[str, Any]:
+        """Answers how a test's own client gets in, whatever the certificate says."""
+        certificate = {"ssl_certfile": str(self.certificate), "ssl_keyfile": str(self.key)}
+        return {"ssl": True, "ssl_cert_reqs": "none", **certificate}
 
 
 def free_port() -> int:
@@ -76,16 +117,22 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def redis_server(*configuration: str, directory: Path | None = None) -> Iterator[RedisServer]:
+def redis_server(
+    *configuration: str, directory: Path | None = None, tls: Tls | None = None
+) -> Iterator[RedisServer]:
     """Run a server with these `--option value` words until the block ends.
 
     Returns as soon as it accepts connections, which may be before its data set is loaded.
+
+    Args:
+        tls: it speaks TLS with this certificate, and nothing else.
     """
     assert BINARY is not None, WHY_SKIPPED
     with tempfile.TemporaryDirectory(prefix="redis-", ignore_cleanup_errors=True) as folder:
         place = directory or Path(folder)
         port = free_port()
-        fixed = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(place)]
+        ports = ["--port", str(port)] if tls is None else tls.options(port)
+        fixed = [*ports, "--bind", "127.0.0.1", "--dir", str(place)]
         fixed += [
             "--save",
             "",
@@ -98,7 +145,7 @@ def redis_server(*configuration: str, directory: Path | None = None) -> Iterator
         ]
         process = subprocess.Popen([BINARY, *fixed, *configuration], stdout=subprocess.DEVNULL)
         try:
-            server = RedisServer(port, process, place)
+            server = RedisServer(port, process, place, tls.of_a_client if tls else {})
             wait_until_it_accepts(server)
             yield server
         finally:

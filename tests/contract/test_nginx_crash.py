@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.rollout.step import Outcome
+from tests.assassin import Assassin
 from tests.local_connection import LocalConnection
 from tests.nginx_machine import (
     NginxMachine,
@@ -23,7 +23,6 @@ from tests.nginx_machine import (
     until,
     wheel_nginx,
 )
-from tests.programs import write_program
 
 CHANGING = ("cat", "chmod", "cp", "mv", "sync", "timeout")
 """What a publication runs that changes something; `timeout` runs nginx's test and the reload."""
@@ -33,36 +32,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(not (system_nginx() or wheel_nginx()), reason="no nginx is installed"),
 ]
-
-
-class Assassin:
-    """Programs under their own names that kill the whole command at the n-th call."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.calls = folder, folder / "calls"
-        wc = shutil.which("wc")
-        for name in CHANGING:
-            real = shutil.which(name)
-            assert real, name
-            stand_in = folder / name
-            # Two of them may run at the same time, and each number is to be counted once.
-            counted = f"flock 7; printf x >&7; /usr/bin/env -i {wc} -c < {self.calls}"
-            write_program(
-                stand_in,
-                f"#!/bin/sh\nsize=$( ({counted}) 7>>{self.calls})\n"
-                f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n',
-            )
-
-    def connection(self, at: int) -> LocalConnection:
-        """Answers a connection whose commands die at call `at` (0: never)."""
-        self.calls.write_bytes(b"")
-        path = f"{self.folder}:{os.environ['PATH']}"
-        return LocalConnection(environment={"PATH": path, "RD_KILL_AT": str(at)})
-
-    @property
-    def count(self) -> int:
-        """Answers how many calls were made since the last connection was given."""
-        return self.calls.stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +44,12 @@ def one_machine() -> Iterator[NginxMachine]:
 def test_whatever_command_an_adoption_dies_at_a_look_tells_the_truth(
     one_machine: NginxMachine, tmp_path: Path
 ) -> None:
-    assassin = Assassin(tmp_path)
+    assassin = Assassin(tmp_path, CHANGING)
     for at in range(1, POINTS_MAX):
         before = set(one_machine.workers(retiring=False))
         result = one_machine.publish("g1", nginx=one_machine.nginx(assassin.connection(at)))
         if result.outcome is Outcome.DONE:
-            assert assassin.count < at
+            assert len(assassin.said()) < at
             assert at > len(CHANGING)
             return
         assert result.outcome is Outcome.UNKNOWN, (at, result)
@@ -131,7 +100,7 @@ def _start_again(machine: NginxMachine) -> None:
 def test_whatever_command_an_unadoption_dies_at_it_can_be_done_again(
     one_machine: NginxMachine, tmp_path: Path
 ) -> None:
-    assassin = Assassin(tmp_path)
+    assassin = Assassin(tmp_path, CHANGING)
     if one_machine.file.read_bytes() != one_machine.original:
         one_machine.nginx().unadopt(replaces=one_machine.digest(), token=token(2, "bob"))
     shutil.rmtree(one_machine.state_dir, ignore_errors=True)

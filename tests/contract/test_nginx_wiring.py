@@ -23,6 +23,7 @@ from rolling_deploy.operations.wire_balancers import (
 from rolling_deploy.remote.nginx_facts import NginxFacts
 from rolling_deploy.remote.nginx_wiring import FilesSeen, NewFile, NginxWiring
 from rolling_deploy.rollout.step import Outcome, Result
+from tests.assassin import Assassin
 from tests.local_connection import LocalConnection
 from tests.nginx_machine import digest, system_nginx, until, wheel_nginx
 from tests.programs import write_program
@@ -310,35 +311,12 @@ def test_a_sudo_that_does_not_allow_it_is_told_with_the_command(
     assert seed.files() == before
 
 
-class Assassin:
-    """Programs under their own names that kill the whole command at the n-th call."""
-
-    def __init__(self, folder: Path, names: Sequence[str] = CHANGING) -> None:
-        self.folder, self.calls = folder, folder / "calls"
-        wc = shutil.which("wc")
-        for name in names:
-            real = shutil.which(name)
-            assert real, name
-            counted = f"flock 7; printf x >&7; /usr/bin/env -i {wc} -c < {self.calls}"
-            write_program(
-                folder / name,
-                f"#!/bin/sh\nsize=$( ({counted}) 7>>{self.calls})\n"
-                f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n',
-            )
-
-    def connection(self, at: int) -> LocalConnection:
-        """Answers a connection whose commands die at call `at` (0: never)."""
-        self.calls.write_bytes(b"")
-        path = f"{self.folder}:{os.environ['PATH']}"
-        return LocalConnection(environment={"PATH": path, "RD_KILL_AT": str(at)})
-
-
 def test_whatever_command_an_edit_dies_at_the_next_one_brings_it_to_an_end(
     seed: SeedMachine, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     # In the short form every third of its calls is tried.
     stride = 1 if pytestconfig.getoption("--every") else 3
-    assassin = Assassin(tmp_path)
+    assassin = Assassin(tmp_path, CHANGING)
     before = seed.files()
     site = site_of(desk_of(seed, tmp_path), LocalConnection())
     files = wired(plan_of(site))
@@ -391,7 +369,7 @@ def _without_own(files: dict[str, bytes]) -> dict[str, bytes]:
 def test_a_recovery_that_dies_can_be_done_again(seed: SeedMachine, tmp_path: Path) -> None:
     folder = tmp_path / "programs"
     folder.mkdir()
-    assassin = Assassin(folder)
+    assassin = Assassin(folder, CHANGING)
     before = seed.files()
     files = wired(plan_of(site_of(desk_of(seed, tmp_path), LocalConnection())))
     for at in range(1, POINTS_MAX):

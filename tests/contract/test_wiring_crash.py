@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from rolling_deploy.rollout.step import Outcome
+from tests.assassin import Assassin
 from tests.documents import read_xml
-from tests.local_connection import LocalConnection
-from tests.programs import write_program
 from tests.session_manager import sha256_of
 from tests.strategies_fixture import TOKEN, wait_until
 from tests.wired_tomcat import LABEL, WiredTomcat, seen, wired_tomcat
@@ -23,35 +21,6 @@ STEP = 8
 """In the short form every eighth call is tried, and each of those that put a file in place."""
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Assassin:
-    """Programs under their own names that kill the whole command at the n-th call."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder, self.calls = folder, folder / "calls"
-        wc = shutil.which("wc")
-        for name in CHANGING:
-            real = shutil.which(name)
-            assert real, name
-            # The end of one script and the beginning of the next may run at the same time.
-            count = f'flock 7; echo {name} "$@" >&7; {wc} -l < {self.calls}'
-            write_program(
-                folder / name,
-                f"#!/bin/sh\nsize=$( ({count}) 7>>{self.calls})\n"
-                f'if [ "$size" -eq "$RD_KILL_AT" ]; then kill -9 0; fi\nexec {real} "$@"\n',
-            )
-
-    def connection(self, at: int) -> LocalConnection:
-        """Answers a connection whose commands die at call `at` (0: never)."""
-        self.calls.write_bytes(b"")
-        path = f"{self.folder}:{os.environ['PATH']}"
-        return LocalConnection(environment={"PATH": path, "RD_KILL_AT": str(at)})
-
-    def said(self) -> list[str]:
-        """Answers the calls since the last connection was given."""
-        return self.calls.read_text().splitlines()
 
 
 @pytest.fixture
@@ -92,7 +61,7 @@ def _points(calls: list[str], is_long: bool) -> list[int]:
 def test_whatever_command_an_activation_dies_at_it_can_be_finished_or_taken_back(
     tomcat: WiredTomcat, tmp_path: Path, way: str, is_long: bool
 ) -> None:
-    assassin = Assassin(tmp_path / "assassin")
+    assassin = Assassin(tmp_path / "assassin", CHANGING)
     strategy = tomcat.strategy()
     stock, plain = str(seen(strategy).artifact), tomcat.files()
     wired = strategy.artifact_id(LABEL)
@@ -135,7 +104,7 @@ def test_whatever_command_an_activation_dies_at_it_can_be_finished_or_taken_back
 def test_an_edit_of_half_placed_files_stops_whoever_would_finish(
     tomcat: WiredTomcat, tmp_path: Path
 ) -> None:
-    assassin = Assassin(tmp_path / "assassin")
+    assassin = Assassin(tmp_path / "assassin", CHANGING)
     strategy = tomcat.strategy()
     stock = str(seen(strategy).artifact)
     wired = strategy.artifact_id(LABEL)
@@ -164,7 +133,7 @@ def test_an_edit_of_half_placed_files_stops_whoever_would_finish(
 def test_whatever_command_a_staging_dies_at_it_is_ready_whole_or_not_at_all(
     tomcat: WiredTomcat, tmp_path: Path, is_long: bool
 ) -> None:
-    assassin = Assassin(tmp_path / "assassin")
+    assassin = Assassin(tmp_path / "assassin", CHANGING)
     before = tomcat.files()
     strategy = tomcat.strategy()
     wired = strategy.artifact_id(LABEL)
