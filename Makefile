@@ -26,8 +26,10 @@ demo: $(READY) ## bring up a whole fleet on this machine and roll a new version 
 demo-tomcat: $(READY) ## the same on two real Tomcats: USERS=n are logged in and stay so, three releases are tried
 	$(BIN)/python -m tests.tomcat_demo --users $(or $(USERS),60) $(DEMO)
 
+# In the order of the files: the rigs come early and the short tests last, so that no process ends
+# with a long file of its own.
 test: $(READY) ## all test tiers in their short form
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --randomly-dont-reorganize $(TESTS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --randomly-dont-reorganize $(TESTS)
 
 lint: $(READY) ## mypy strict, ruff, the layers
 	$(BIN)/ruff check
@@ -47,8 +49,8 @@ simulate: $(READY) ## rollouts under mixed misfortune (SEEDS=n), every pair of t
 	PAIRS=all $(BIN)/python -m pytest -p no:randomly tests/exhaustive/test_every_pair.py
 	$(BIN)/python -m tests.simulation.mutants
 
-rig: $(READY) ## the rig of real machines in its long form: kills at every record, about an hour; needs root
-	$(BIN)/python -m pytest -p no:randomly tests/fleet_rig tests/rig tests/contract --every $(RIG)
+rig: $(READY) ## the rigs and the contract suite in their long form: kills at every record, an hour or two; needs root
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -p no:randomly tests/fleet_rig tests/rig tests/contract --every $(RIG)
 
 bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
 	$(BIN)/python -m tests.bench $(BENCH)
