@@ -54,6 +54,7 @@ def test_a_rollout_killed_while_it_drains_is_finished_elsewhere(rig: FleetRig) -
     rig.expect_well(after)
 
 
+@LONG
 def test_a_rollout_whose_every_life_is_killed_comes_to_its_end(
     rig: FleetRig, request: pytest.FixtureRequest
 ) -> None:

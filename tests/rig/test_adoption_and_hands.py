@@ -81,6 +81,7 @@ def test_a_server_parked_before_adoption_stays_parked_and_is_reported(rig: Rig) 
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_server_parked_in_the_managed_file_stays_parked(rig: Rig) -> None:
     before, after = rig.release(), rig.next_release()
     park(rig, "app2", is_parked=True)

@@ -56,6 +56,7 @@ def test_what_a_dead_run_left_undone_is_told(rig: Rig) -> None:
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_programs_read_it_as_json(rig: Rig) -> None:
     after = rig.next_release()
     first = rig.start("run", "--release", after, "--yes")

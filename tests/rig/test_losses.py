@@ -225,6 +225,7 @@ def test_a_release_that_fails_users_trips_the_gate_and_goes_back(rig: Rig) -> No
     rig.expect_well("1.0")
 
 
+@pytest.mark.every
 def test_a_log_that_cannot_be_read_is_said_and_never_counted_as_none(rig: Rig) -> None:
     logs = "access_logs: {path: /nowhere/access.log}"
     inventory = rig.inventory("nowhere", ("access_logs: {}", logs))

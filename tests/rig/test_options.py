@@ -87,6 +87,7 @@ def text_of(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
+@pytest.mark.every
 def test_an_abort_that_leaves_the_changed_goes_no_further_and_not_back(rig: Rig) -> None:
     before, after = rig.release(), rig.next_release()
     with rig.users():

@@ -117,6 +117,7 @@ def test_the_github_job_of_the_docs_deploys_folds_waves_and_writes_the_summary(
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_the_gitlab_job_of_the_docs_deploys_and_folds_waves(rig: Rig, tmp_path: Path) -> None:
     after = rig.next_release()
     line = commands_of_the_docs()["gitlab"]
@@ -131,6 +132,7 @@ def test_the_gitlab_job_of_the_docs_deploys_and_folds_waves(rig: Rig, tmp_path: 
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_plain_job_has_no_marks_of_any_ci_system(rig: Rig, tmp_path: Path) -> None:
     after = rig.next_release()
     page = tmp_path / "summary.md"

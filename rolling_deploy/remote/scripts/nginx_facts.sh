@@ -153,9 +153,13 @@ LIST
 
 # Workers whose master is gone: nobody can tell them anything any more.
 say_orphans() {
-    printf '%s\n' "$processes" | awk '
+    printf '%s\n' "$processes" | awk -v master="$master" -v policy="$policy" "$nested_awk"'
         { kind[$1] = $5; parent[$1] = $2 }
-        END { for (p in kind) if (kind[p] == "worker" && kind[parent[p]] != "master") print "orphan=" p }'
+        END {
+            for (p in parent)
+                if (kind[p] == "worker" && kind[parent[p]] != "master")
+                    if (policy != "ignore" || !is_nested(p, master)) print "orphan=" p
+        }'
 }
 
 real=$(readlink -f "$file") || real=$file

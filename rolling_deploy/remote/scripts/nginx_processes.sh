@@ -217,19 +217,31 @@ command_of() {
     printf '%s' "${c_text:-not running}"
 }
 
+# is_nested(PID, MASTER), in awk: it runs in a process namespace beneath the master's, a container's
+# say. The kernel lists its number in each, from ours down (proc(5), NSpid).
+nested_awk='
+    function depth(pid, file, line, word, found) {
+        file = "/proc/" pid "/status"; found = 0
+        while ((getline line < file) > 0) if (line ~ /^NSpid:/) found = split(line, word, " ") - 1
+        close(file)
+        return found
+    }
+    function is_nested(pid, master) { return master > 0 && depth(pid) > depth(master) }'
+
 # judge_workers SNAPSHOT: every worker that counts, one a line: pid, start, then
 # current   belongs to our master and is not in the snapshot
 # unretired is in the snapshot and still takes connections
 # retiring  finishes what it has
 # other     neither in the snapshot nor a child of our master (an orphan, another master's)
-# A worker counts unless its master is a living one that a person has told us to ignore. Masters
-# that started each other (a binary upgrade) are one.
+# A worker counts unless its master is a living one that a person has told us to ignore, or, where
+# the person has, unless it runs in a container whose master has gone. Masters that started each
+# other (a binary upgrade) are one.
 judge_workers() {
     named_in "${m_pid_file:-/}.oldbin"
     j_old=$rd_named
     # Not by `-v`, which would read the backslashes of a path.
     printf '%s\n' "$processes" | j_snapshot=$1 awk -v master="$master" -v old="${j_old:-0}" \
-        -v policy="$policy" '
+        -v policy="$policy" "$nested_awk"'
         BEGIN {
             snapshot = ENVIRON["j_snapshot"]
             while (snapshot != "" && (getline line < snapshot) > 0)
@@ -252,7 +264,10 @@ judge_workers() {
             for (i = 1; i <= count; i++) {
                 p = pids[i]; up = parent[p]
                 if (kind[p] != "worker" && kind[p] != "retiring") continue
-                if (!(up in related) && policy == "ignore" && up in kind && kind[up] == "master") continue
+                if (!(up in related) && policy == "ignore") {
+                    if (up in kind && kind[up] == "master") continue
+                    if (is_nested(p, master)) continue
+                }
                 verdict = up in related ? "current" : "other"
                 if ((p " " start[p]) in listed) verdict = "unretired"
                 if (kind[p] == "retiring") verdict = "retiring"
