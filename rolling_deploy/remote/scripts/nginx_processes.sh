@@ -226,7 +226,10 @@ nested_awk='
         close(file)
         return found
     }
-    function is_nested(pid, master) { return master > 0 && depth(pid) > depth(master) }'
+    function is_nested(pid, master,    ours) {
+        ours = master > 0 ? depth(master) : 0
+        return ours > 0 && depth(pid) > ours
+    }'
 
 # judge_workers SNAPSHOT: every worker that counts, one a line: pid, start, then
 # current   belongs to our master and is not in the snapshot
