@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ SERVER = b"""<Server port="8005" shutdown="SHUTDOWN">
 </Server>
 """
 LABEL = "wiring"
+SERVER_INFO = "org/apache/catalina/util/ServerInfo.properties"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class WiredTomcat:
     base: Path
     home: Path
     jars: Path
+    application: str = "shop"
 
     def strategy(
         self,
@@ -103,8 +106,19 @@ class WiredTomcat:
             Passwords(password),
             backend.host,
         )
-        connected = connection or LocalConnection()
-        return WiringStrategy(settings, backend, connected, rendered.wiring, rendered.shown)
+        return WiringStrategy(
+            settings,
+            backend,
+            connection or LocalConnection(),
+            rendered.wiring,
+            rendered.shown,
+            application=self.application,
+            inventory=f"/operators/{self.application}.yaml",
+        )
+
+    def mark(self, application: str = "") -> str:
+        """Answers where its setup leaves its mark, below the CATALINA_BASE."""
+        return f"conf/.rolling-deploy-{application or self.application}.json"
 
     def files(self) -> Mapping[str, bytes]:
         """Answers every file of the CATALINA_BASE but ours."""
@@ -120,6 +134,15 @@ class WiredTomcat:
         return self.base / ".rolling-deploy" / "wiring"
 
 
+def write_catalina_jar(path: Path, version: str) -> None:
+    """Write what Tomcat's own jar says of its version, with other entries around it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as jar:
+        jar.writestr("org/apache/catalina/util/ServerInfo.class", SERVER_INFO.encode() * 9)
+        text = f"# Licensed\nserver.info=Apache Tomcat/{version} (Debian)\nserver.number=1.2.3.0\n"
+        jar.writestr(SERVER_INFO, text)
+        jar.writestr("org/apache/catalina/util/StringUtil.class", b"others" * 500)
+
+
 @contextlib.contextmanager
 def wired_tomcat(folder: Path) -> Iterator[WiredTomcat]:
     """Answers a CATALINA_BASE that is as installed, with its process running."""
@@ -131,7 +154,7 @@ def wired_tomcat(folder: Path) -> Iterator[WiredTomcat]:
         (base / "conf" / "server.xml").write_bytes(SERVER % app.port)
         (base / "conf" / "context.xml").chmod(0o644)
         (base / "conf" / "server.xml").chmod(0o640)
-        (home / "lib" / "catalina.jar").write_bytes(b"PK Tomcat's own")
+        write_catalina_jar(home / "lib" / "catalina.jar", "10.1.60")
         for name in ("redisson-all-3.50.0.jar", "redisson-tomcat-10-3.50.0.jar"):
             (jars / name).write_bytes(b"PK " + name.encode() * 1000)
         yield WiredTomcat(app, base, home, jars)

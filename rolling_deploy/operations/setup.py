@@ -96,6 +96,8 @@ def setup(desk: Desk, *, load_pending: bool = False) -> Run | None:
         yes = replace(desk, confirm=lambda _question: True)
         if hand.is_open:
             # An earlier setup, or an `adopt`, ended in the middle of the adoption.
+            _refuse_halted(hand)
+            desk.say(f"going on with rollout {record_of(hand).opened.rollout}")
             _finished(adopt_on(yes, site, load_pending=load_pending))
         found = _look(desk, site, changes=True, load_pending=load_pending)
         for plan in found.plans.values():
@@ -162,7 +164,7 @@ def _look(desk: Desk, site: Site, *, changes: bool, load_pending: bool = False) 
         except PreflightRefused:
             continue  # its own preflight says why
         missing += [(name, what) for what in what_lacks]
-        if what_lacks:
+        if difference:
             differences.append((f"{name}: Tomcat's files", difference))
     if not missing:
         checks.append(_sharing(site, found.parked))
@@ -275,10 +277,20 @@ def _go_on(desk: Desk, site: Site, hand: InHand, *, load_pending: bool) -> Run:
             site="`rolling-deploy status` shows it",
             next_step="`rolling-deploy resume` finishes it, `rolling-deploy abort` goes back",
         )
-    if record.halted is not None:
-        raise halted(record, record.halted)
+    _refuse_halted(hand)
     desk.say(f"going on with rollout {opened.rollout}")
     return _proved(desk, site, take_over(desk, site, hand, (), load_pending=load_pending))
+
+
+def _refuse_halted(hand: InHand) -> None:
+    """What is halted waits for a person's answer, which is `resume` or `abort`, never `setup`.
+
+    Raises:
+        RolloutHalted: the same halt again.
+    """
+    record = record_of(hand)
+    if record.halted is not None:
+        raise halted(record, record.halted)
 
 
 def _finished(run: Run | None) -> Run | None:

@@ -41,7 +41,15 @@ def wire_backends(site: Site) -> dict[str, WiringStrategy]:
         address = address_of(store.url) if store.url else None
         passwords = _passwords(inventory)
         rendered = render_wiring(inventory.wiring, store, address, passwords, backend.host)
-        wired[name] = WiringStrategy(settings, backend, connection, rendered.wiring, rendered.shown)
+        wired[name] = WiringStrategy(
+            settings,
+            backend,
+            connection,
+            rendered.wiring,
+            rendered.shown,
+            application=inventory.application,
+            inventory=inventory.path,
+        )
     site.strategies.update(wired)
     return wired
 

@@ -21,13 +21,18 @@ from rolling_deploy.remote.script import Reply, fence_arguments
 from rolling_deploy.remote.service import LOOK_LIMIT_MS, STORE_LIMIT_MS, took_ms
 from rolling_deploy.remote.service_checks import Lines, service_lines, was_answered
 from rolling_deploy.remote.tomcat import UPLOAD_LIMIT_MS, service_of
+from rolling_deploy.remote.tomcat_version import version_in
 from rolling_deploy.remote.wiring_checks import (
+    Shared,
+    graceful_stop_lines,
     jar_line,
     machine_lines,
     merged_line,
     refuse_wrong_jar,
+    sharing_lines,
 )
 from rolling_deploy.remote.wiring_files import Asked, NotWired, Wanted
+from rolling_deploy.remote.wiring_marks import mark_of
 from rolling_deploy.rollout.observed import BackendSeen, Check, Unreachable
 from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import BackendSettings, NodeWiring, TomcatSettings
@@ -39,22 +44,31 @@ _HEX = frozenset("0123456789abcdef")
 class WiringStrategy:
     """The wiring of one Tomcat. Safe to use from several threads."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 # all but five are keywords
         self,
         settings: TomcatSettings,
         backend: BackendSettings,
         connection: Connection,
         wiring: NodeWiring,
         shown: NodeWiring,
+        *,
+        application: str,
+        inventory: str,
     ) -> None:
-        """Take the wiring for this machine, and the same with its secrets masked."""
+        """Take the wiring for this machine, and the same with its secrets masked.
+
+        Args:
+            application, inventory: whose wiring it is, for the setups of other inventories.
+        """
         self._settings = settings
         self._lines = Lines(backend.name)
         self._service = service_of(settings, backend, connection)
         base = settings.catalina_base.rstrip("/")
         ports = tuple(int(port) for port in self._service.guarded_ports)
         self._asked = Asked(wiring, shown, base, ports)
+        self._mark = mark_of(self._asked, application, inventory)
         self._places = [
+            f"application={application}",
             f"base={base}",
             f"home={settings.catalina_home.rstrip('/')}",
             f"context={settings.context}",
@@ -89,7 +103,7 @@ class WiringStrategy:
         began = time.monotonic()
         try:
             planned = self.artifact_id(release)
-            wanted = self._read()
+            wanted, _ = self._read()
             if wanted.manifest.name != planned:
                 names = ", ".join(f"`{path}`" for path in self._edited(wanted)) or "a file"
                 reason = f"{names} was changed since the wiring was planned: plan it again"
@@ -104,6 +118,7 @@ class WiringStrategy:
                 f"expected={wanted.current.name}",
                 f"artifact={wanted.manifest.name}",
                 f"wanted={wanted.manifest.text}",
+                f"mark={self._mark.text}",
             ],
             limit_ms=STORE_LIMIT_MS,
         )
@@ -147,7 +162,7 @@ class WiringStrategy:
         return self._make().differences()
 
     def missing(self) -> tuple[str, ...]:
-        """Answers a sentence for each file that is not as asked.
+        """Answers a sentence for each file that is not as asked, or that Tomcat has not read.
 
         Raises:
             PreflightRefused: as for `artifact_id`.
@@ -159,15 +174,15 @@ class WiringStrategy:
         with self._guard:
             if self._wanted is None:
                 try:
-                    wanted = self._read()
+                    wanted, _ = self._read()
                     _ = wanted.manifest
                 except NotWired as wrong:
                     raise PreflightRefused(str(wrong), where=self._lines.backend) from wrong
                 self._wanted = wanted
             return self._wanted
 
-    def _read(self) -> Wanted:
-        """What is there now, asked anew."""
+    def _read(self) -> tuple[Wanted, Shared]:
+        """What is there now, asked anew, and who else has to do with it."""
         self._asked.refuse_odd_paths()
         reply = self._service.ask(
             "read_wiring",
@@ -185,7 +200,19 @@ class WiringStrategy:
         for path, text in texts.items():
             if hashlib.sha256(text).hexdigest() != current.digests[path]:
                 raise NotWired(f"`{self._asked.base}/{path}` was changed while it was read")
-        return Wanted(self._asked, current, texts)
+        versions = (
+            version_in(said.encode("utf-8", "surrogateescape")) for said in reply.all("tomcat")
+        )
+        wanted = Wanted(
+            self._asked,
+            current,
+            texts,
+            version=next(filter(None, versions), None),
+            is_older=bool(reply.one("older")),
+            stale=tuple(reply.all("stale")),
+        )
+        marks = tuple(zip(reply.all("mark_path"), reply.all("mark"), strict=False))
+        return wanted, Shared(self._mark, marks, tuple(reply.all("undated")))
 
     def _edited(self, now: Wanted) -> list[str]:
         before = self._make().current.digests
@@ -250,24 +277,13 @@ class WiringStrategy:
             yield self._lines.not_checked("backend", facts.detail)
             return
         yield from service_lines(self._service, facts)
+        wanted: Wanted | NotWired
         try:
-            wanted: Wanted | NotWired = self._read()
-            if isinstance(wanted, Wanted):
-                _ = wanted.manifest
+            wanted, shared = self._read()
+            yield from sharing_lines(self._lines, wanted, shared)
+            yield from graceful_stop_lines(self._lines, wanted, self._settings)
+            _ = wanted.manifest
         except NotWired as wrong:
             wanted = wrong
         yield merged_line(self._lines, wanted)
         yield from machine_lines(self._lines, self._asked, facts, wanted)
-        limit = self._asked.wiring.graceful_stop_ms
-        if limit is not None:
-            yield self._limit_line(limit)
-
-    def _limit_line(self, graceful_stop_ms: int) -> Check:
-        limit = self._settings.stop_limit_ms
-        if graceful_stop_ms < limit:
-            return self._lines.ok("stop limit")
-        detail = (
-            f"`setup.graceful_stop_s` should be below `stop_limit_s` ({limit / 1000:g}), is "
-            f"{graceful_stop_ms / 1000:g}: a stop that waits for its requests would count as failed"
-        )
-        return self._lines.refused("stop limit", detail)

@@ -1,18 +1,21 @@
-"""What a preflight of a wiring says: jars, the files to merge, places, and the way back."""
+"""What a preflight of a wiring says: jars, the files to merge, places, who else, the way back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rolling_deploy.remote import artifact as local
 from rolling_deploy.remote.artifact import ArtifactWrong
 from rolling_deploy.remote.script import Reply, number_of
 from rolling_deploy.remote.service_checks import Lines, paths_line, space_line
+from rolling_deploy.remote.tomcat_version import FIRST_GRACEFUL
 from rolling_deploy.remote.wiring_files import Asked, NotWired, Wanted
+from rolling_deploy.remote.wiring_marks import Mark, clashes, read_mark
 from rolling_deploy.rollout.observed import Check
-from rolling_deploy.settings import Jar
+from rolling_deploy.settings import Jar, TomcatSettings
 
 RENEWED = (
     "this Manager stands in `conf/context.xml` with other settings, which are replaced as a whole: "
@@ -20,6 +23,21 @@ RENEWED = (
 )
 _VERSIONED = re.compile(r"(?P<product>.+?)[-_]v?\d[\w.+-]*")
 """`redisson-all-3.50.0` is a version of `redisson-all`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Whose a Tomcat is besides ours, and what its machine cannot tell.
+
+    Attributes:
+        own: what this inventory wants of it.
+        marks: path and text of what the setups of other inventories left there.
+        undated: files whose time is later than now.
+    """
+
+    own: Mark
+    marks: tuple[tuple[str, str], ...] = ()
+    undated: tuple[str, ...] = ()
 
 
 def refuse_wrong_jar(jar: Jar) -> Path:
@@ -59,8 +77,56 @@ def merged_line(lines: Lines, wanted: Wanted | NotWired) -> Check:
     """Answers the line for what is to be merged into the files there."""
     if isinstance(wanted, NotWired):
         return lines.refused("wiring", str(wanted))
+    if not wanted.changed and wanted.is_older:
+        return lines.warning("wiring", wanted.not_read)
     changed = ", ".join(f"`{path}`" for path in wanted.changed)
     return lines.ok("wiring", f"changes {changed}" if changed else "nothing is missing")
+
+
+def sharing_lines(lines: Lines, wanted: Wanted, shared: Shared) -> Iterable[Check]:
+    """Answers the lines for other inventories that wire this Tomcat, and what cannot be told."""
+    for path, text in shared.marks:
+        other = read_mark(text)
+        if other is None:
+            detail = f"`{path}` is not understood: whether another inventory wires this Tomcat too"
+            yield lines.not_checked("other inventories", detail)
+        elif wishes := clashes(wanted, shared.own, other):
+            detail = (
+                f"`{other.application}` (inventory `{other.inventory}`) wires this Tomcat too, and "
+                f"wants {'; '.join(wishes)}: each would undo the other; give both one `setup`, "
+                f"or one of them none; if `{other.application}` is gone, remove `{path}`"
+            )
+            yield lines.refused("other inventories", detail)
+    for path in shared.undated:
+        detail = f"whether Tomcat has read `{path}`, which is dated later than that machine's now"
+        yield lines.not_checked("restart", detail)
+
+
+def graceful_stop_lines(lines: Lines, wanted: Wanted, settings: TomcatSettings) -> Iterable[Check]:
+    """Answers the lines for a graceful stop: whether this Tomcat knows it, and we wait for it."""
+    asked_ms, limit_ms = wanted.asked.wiring.graceful_stop_ms, settings.stop_limit_ms
+    if asked_ms is None:
+        return
+    if wanted.version is None:
+        detail = (
+            f"which Tomcat this is: `{settings.catalina_home}/lib/catalina.jar` does not tell; "
+            f"before {FIRST_GRACEFUL} `gracefulStopAwaitMillis` does nothing"
+        )
+        yield lines.not_checked("graceful stop", detail)
+    elif wanted.graceful_stop_ms is None:
+        detail = (
+            f"Tomcat {wanted.version} does not know `gracefulStopAwaitMillis` (those from "
+            f"{FIRST_GRACEFUL} on do): it is left out, and a stop does not wait for requests"
+        )
+        yield lines.warning("graceful stop", detail)
+    if asked_ms < limit_ms:
+        yield lines.ok("stop limit")
+        return
+    detail = (
+        f"`setup.graceful_stop_s` should be below `stop_limit_s` ({limit_ms / 1000:g}), is "
+        f"{asked_ms / 1000:g}: a stop that waits for its requests would count as failed"
+    )
+    yield lines.refused("stop limit", detail)
 
 
 def machine_lines(
@@ -71,6 +137,11 @@ def machine_lines(
         yield lines.refused("paths", f"`{asked.base}/conf` should be a directory, is not")
         return
     yield paths_line(lines, facts, f"{asked.base}/conf")
+    for link in facts.all("astray"):
+        detail = f"`{link}` is a link that leads nowhere: mend it, or remove it"
+        yield lines.refused("links", detail)
+    if isinstance(wanted, Wanted):
+        yield from _next_lines(lines, facts, wanted)
     yield from _other_version_lines(lines, asked, facts)
     yield _space(lines, asked, facts, wanted)
     for path in facts.all("open"):
@@ -105,6 +176,33 @@ def _other_version_lines(lines: Lines, asked: Asked, facts: Reply) -> Iterable[C
         place = f"lib/{PurePosixPath(jar).name}"
         if place in asked.jars and digest != asked.jars[place].sha256:
             yield lines.refused("other versions", f"`{jar}` is another file of the same name")
+
+
+def _next_lines(lines: Lines, facts: Reply, wanted: Wanted) -> Iterable[Check]:
+    """What the next versions would be on the disk: never somebody else's, nor closed to Tomcat.
+
+    A new file takes the place of the old one by a rename, so that none is ever half written; only
+    root may give it the old one's owner.
+    """
+    base, changed = wanted.asked.base, set(wanted.changed)
+    for said in facts.all("unkept"):
+        path, _, names = said.partition(" ")
+        before, _, after = names.partition(" ")
+        if path in changed:
+            detail = (
+                f"`{base}/{path}` belongs to `{before}`, and `{facts.one('user')}` could only "
+                f"write one of `{after}`: log in as its owner or as root, or, if it may be "
+                f"`{after}`'s, run `sudo chown {after} {base}/{path}` there"
+            )
+            yield lines.refused("owner", detail)
+    for said in facts.all("unreadable_next"):
+        path, _, how = said.partition(" ")
+        if path in changed:
+            detail = (
+                f"Tomcat could not read the new `{base}/{path}`, which would be {how}: log in as "
+                "Tomcat's user or one of its group"
+            )
+            yield lines.refused("new files", detail)
 
 
 def _space(lines: Lines, asked: Asked, facts: Reply, wanted: Wanted | NotWired) -> Check:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from xml.sax.saxutils import escape
 
+from rolling_deploy.remote.tomcat_version import TomcatVersion
 from rolling_deploy.settings import Jar, NodeWiring
 from rolling_deploy.wiring import (
     ABSENT,
@@ -102,11 +103,23 @@ class Wanted:
     Attributes:
         current: what is there.
         texts: the files there that are read as a whole; an absent one is missing.
+        version: of Tomcat; None when it could not be read.
+        is_older: Tomcat runs, and since before the files were what they are.
+        stale: the files that were written since it runs, as far as that is why.
     """
 
     asked: Asked
     current: Manifest
     texts: Mapping[str, bytes] = field(repr=False)
+    version: TomcatVersion | None = None
+    is_older: bool = False
+    stale: tuple[str, ...] = ()
+
+    @property
+    def graceful_stop_ms(self) -> int | None:
+        """Answers what the Service is to be told; None when nothing, or it would not know it."""
+        is_known = self.version is None or self.version.stops_gracefully
+        return self.asked.wiring.graceful_stop_ms if is_known else None
 
     @cached_property
     def files(self) -> Mapping[str, bytes]:
@@ -141,8 +154,16 @@ class Wanted:
         return renews_manager(self.texts[CONTEXT], read_fragment(self.asked.wiring.context))
 
     def missing(self) -> tuple[str, ...]:
-        """Answers a sentence for each file that is not as it is to be."""
-        return tuple(self._sentence(path) for path in self.changed)
+        """Answers a sentence for each file that is not as it is to be, or not read as it is."""
+        found = tuple(self._sentence(path) for path in self.changed)
+        return found or ((self.not_read,) if self.is_older else ())
+
+    @property
+    def not_read(self) -> str:
+        """Answers the sentence for a Tomcat that has not read its files as they are."""
+        written = ", ".join(f"`{path}`" for path in self.stale)
+        why = f" {written} was written" if written else ""
+        return f"`{self.asked.base}` is wired on disk, but its Tomcat runs since before{why}"
 
     def differences(self) -> tuple[str, ...]:
         """Answers the lines of a unified diff without secrets, and one line for each jar."""
@@ -155,21 +176,37 @@ class Wanted:
         files = dict(wiring.files)
         if wiring.context:
             content = self.texts.get(CONTEXT, EMPTY_CONTEXT)
-            try:
-                files[CONTEXT] = merge_context(content, read_fragment(wiring.context))
-            except NotMergeable as wrong:
-                raise NotWired(wrong.at(f"{self.asked.base}/{CONTEXT}")) from None
+            fragment = read_fragment(wiring.context)
+            files[CONTEXT] = self._edited(CONTEXT, content, lambda c: merge_context(c, fragment))
         if wiring.graceful_stop_ms is not None:
             if SERVER not in self.texts:
                 raise NotWired(f"there is no `{self.asked.base}/{SERVER}`")
-            server, limit = self.texts[SERVER], wiring.graceful_stop_ms
-            try:
-                files[SERVER] = merge_server(server, self.asked.ports, limit)
-            except NotMergeable as wrong:
-                raise NotWired(wrong.at(f"{self.asked.base}/{SERVER}")) from None
+            ports, limit = self.asked.ports, self.graceful_stop_ms
+            files[SERVER] = self._edited(
+                SERVER, self.texts[SERVER], lambda c: merge_server(c, ports, limit)
+            )
         for path, wanted in wiring.files.items():
             self._refuse_foreign(path, wanted)
         return files
+
+    def _edited(self, path: str, content: bytes, merge: Callable[[bytes], bytes]) -> bytes:
+        """What an XML file is to be; read once more, as Tomcat will, before anybody restarts it.
+
+        Raises:
+            NotWired: it cannot be merged, or what comes of it could not be read.
+        """
+        name = f"{self.asked.base}/{path}"
+        try:
+            merged = merge(content)
+        except NotMergeable as wrong:
+            raise NotWired(wrong.at(name)) from None
+        try:
+            again = merge(merged)
+        except NotMergeable as wrong:
+            raise NotWired(f"Tomcat could not read the new {wrong.at(name)}") from None
+        if again != merged:
+            raise NotWired(f"`{name}` would not hold what was put into it")
+        return merged
 
     def _refuse_foreign(self, path: str, wanted: bytes) -> None:
         """A whole file is written anew only where its first line says that it is ours.
@@ -194,6 +231,8 @@ class Wanted:
             return f"{place} lacks the session manager `{self.asked.wiring.manager_class}` as asked"
         if path == SERVER:
             lacking = '`gracefulStopAwaitMillis` or `bindOnInit="false"`'
+            if self.graceful_stop_ms is None:
+                lacking = '`bindOnInit="false"`'
             return f"{place} lacks {lacking} as asked, so a stop cuts requests off"
         return f"{place} differs from what is asked" if is_there else f"no {place}"
 
@@ -219,11 +258,15 @@ class Wanted:
 
     @cached_property
     def _secrets(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Values of attributes that the masked twin hides, in every writing, and their names."""
+        """Values of attributes that the masked twin hides, in every writing, and their names.
+
+        A value that stands in the twin all the same is an ordinary word, and hidden by its place.
+        """
         if not self.asked.wiring.context:
             return frozenset(), frozenset()
         own = read_fragment(self.asked.wiring.context)
         values, names = own.secrets_in(read_fragment(self.asked.shown.context))
+        values = frozenset(one for one in values if one not in self.asked.shown.context)
         quotes = {'"': "&quot;", "'": "&apos;"}
         ways = [{}, {'"': "&quot;"}, quotes]
         return values | {escape(value, way) for value in values for way in ways}, names

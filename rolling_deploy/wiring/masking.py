@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 
 MASK = "***"
+SHORT = 6
+"""A secret of fewer letters may be a part of any word: masked wherever it stands it would make the
+text unreadable, and tell itself. It is masked by its place only."""
 _TOLD_BY_NAME = r"[\w.-]*(?:pass|pwd|secret|token|credential)[\w.-]*"
 _USER_INFO = re.compile(r"(\w://)[^\s/@\"']+@")
 
@@ -28,10 +31,10 @@ def masked(text: str, secrets: Iterable[str] = (), names: Iterable[str] = ()) ->
     """Answers the text without these secrets, and without what a name says to be secret.
 
     Args:
-        secrets: values, wherever they stand.
-        names: of further attributes and keys whose values are secret.
+        secrets: values, wherever they stand, unless they are short.
+        names: of further attributes and keys whose values are secret, short ones too.
     """
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    for secret in sorted((one for one in secrets if len(one) >= SHORT), key=len, reverse=True):
         text = text.replace(secret, MASK)
     any_name = "|".join([_TOLD_BY_NAME, *map(re.escape, names)])
     attribute = rf"""((?<![\w.-])(?:{any_name})\s*=\s*)("[^"]*"|'[^']*')"""

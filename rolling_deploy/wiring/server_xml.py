@@ -15,8 +15,12 @@ SERVICE_ATTRIBUTE = "gracefulStopAwaitMillis"
 CONNECTOR_ATTRIBUTE = "bindOnInit"
 
 
-def merge_server(content: bytes, ports: Collection[int], graceful_stop_ms: int) -> bytes:
+def merge_server(content: bytes, ports: Collection[int], graceful_stop_ms: int | None) -> bytes:
     """Answers the file with a graceful stop for every Service that listens on one of the ports.
+
+    Args:
+        graceful_stop_ms: None for a Tomcat that does not know the Service's attribute, which is
+            left as it is then.
 
     Raises:
         NotMergeable: it is no `server.xml` that can be edited, or nothing in it listens there.
@@ -35,7 +39,8 @@ def merge_server(content: bytes, ports: Collection[int], graceful_stop_ms: int) 
         ]
         if not ours:
             continue
-        edits += _set(document, service, SERVICE_ATTRIBUTE, str(graceful_stop_ms))
+        if graceful_stop_ms is not None:
+            edits += _set(document, service, SERVICE_ATTRIBUTE, str(graceful_stop_ms))
         for connector in ours:
             edits += _set(document, connector, CONNECTOR_ATTRIBUTE, "false")
     if not _ports_of(document) & wanted_ports:

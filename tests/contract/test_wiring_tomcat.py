@@ -76,7 +76,15 @@ class Stock:
             Passwords(PASSWORD),
             backend.host,
         )
-        return WiringStrategy(settings, backend, LocalConnection(), rendered.wiring, rendered.shown)
+        return WiringStrategy(
+            settings,
+            backend,
+            LocalConnection(),
+            rendered.wiring,
+            rendered.shown,
+            application="shop",
+            inventory="/operators/shop.yaml",
+        )
 
     def session_keys(self) -> list[bytes]:
         """Answers the keys of the sessions in Redis."""

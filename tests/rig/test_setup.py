@@ -12,12 +12,17 @@ import pytest
 from tests.rig_tools import Ended, intends
 from tests.shop_releases import COMPATIBLE, PASSWORD
 from tests.shop_site import PASSWORD_ENV
+from tests.strategies_fixture import PAUSE
+from tests.tomcat_fleet import APPLICATION
 from tests.tomcat_rig import TomcatRig, servers_and_jars
 from tests.unwired_fleet import STOCK_CONTEXT, UnwiredFleet, asking
 
 pytestmark = [pytest.mark.rig, pytest.mark.timeout(900)]
 
 MISSING = 10
+MARK = f"conf/.rolling-deploy-{APPLICATION}.json"
+TOLD_S = 4.0
+"""A file that is written so long after the start of a process is told from one before it."""
 TOUCHED = {"conf/context.xml", "conf/redisson.yaml", "conf/server.xml"}
 
 
@@ -80,7 +85,8 @@ def test_an_unwired_site_is_set_up_while_it_serves_and_then_deployed_to(
     assert "# the two Tomcats" in fleet.main_config.read_text("utf-8")
     for node in fleet.nodes:
         now = fleet.config_of(node)
-        added = {f"lib/{jar.name}" for jar in fleet.to_install} | {"conf/redisson.yaml"}
+        added = {f"lib/{jar.name}" for jar in fleet.to_install}
+        added |= {"conf/redisson.yaml", MARK}
         assert set(now) - set(before[node.name]) == added
         assert {name for name in before[node.name] if now[name] != before[node.name][name]} == {
             "conf/context.xml",
@@ -122,6 +128,29 @@ def test_a_setup_is_taken_back_byte_for_byte(rig: TomcatRig, fleet: UnwiredFleet
         dying.end()
         rig.do("abort", "--yes", "--wait", "60").must_be(0)
     assert {node.name: fleet.config_of(node) for node in fleet.nodes} == before
+
+
+@pytest.mark.every
+def test_a_tomcat_that_has_not_read_its_files_is_restarted_by_a_setup_and_no_other(
+    rig: TomcatRig, fleet: UnwiredFleet
+) -> None:
+    rig.do("setup", "--yes", "--json").must_be(0)
+    context = fleet.nodes[0].tomcat.base / "conf" / "context.xml"
+    PAUSE.wait(TOLD_S)
+    context.write_bytes(context.read_bytes())
+    (said,) = check(rig, MISSING)["tomcat1"]
+    assert "is wired on disk, but its Tomcat runs since before `conf/context.xml`" in said
+    files = [fleet.config_of(node) for node in fleet.nodes]
+    seen = [node.seen for node in fleet.nodes]
+    with asking(fleet):
+        done = rig.do("setup", "--yes", "--json").must_be(0)
+    assert is_shared(done), sentences(done)
+    assert [fleet.config_of(node) for node in fleet.nodes] == files
+    assert [node.seen == before for node, before in zip(fleet.nodes, seen, strict=True)] == [
+        False,
+        True,
+    ]
+    assert check(rig, 0) == {}
 
 
 @pytest.mark.every

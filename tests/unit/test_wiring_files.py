@@ -150,6 +150,12 @@ def test_what_is_shown_holds_no_secret(text: str, shown: str) -> None:
     assert masked(text, ["secret"]) == shown
 
 
+def test_a_short_secret_is_masked_by_its_place_and_in_no_other_word() -> None:
+    text = 'key="ab" path="cab" ab\npassword: ab\n'
+    shown = 'key="***" path="cab" ab\npassword: "***"\n'
+    assert masked(text, ["ab"], ["key"]) == shown
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [

@@ -1,4 +1,4 @@
-# with: service service_commands war_store wiring_store
+# with: service service_commands war_store wiring_store wiring_facts
 # activate_wiring: stop this Tomcat, put a staged set of files in place, start it. In one round trip,
 # so that the guard and what it guards cannot be torn apart.
 #
@@ -16,8 +16,10 @@ trap drop_prepared EXIT
 is_digest "$artifact" || refuse "\`$artifact\` is not the name of a wiring; nothing was changed"
 read_current || refuse "$unreadable cannot be read; nothing was changed"
 earlier=$current
-if [ "$current" = "$artifact" ] && [ "$(state=$wiring; is_restarted "$artifact")" = yes ]; then
-    finish done "in place already, and read by a process that started after it"
+find_restarted
+if [ "$current" = "$artifact" ] && [ "$restarted" = yes ]; then
+    place_mark
+    finish done "in place already, and read by a process that started after it$unmarked"
 fi
 
 # Everything that takes time or may fail is done while the application still runs.
@@ -38,6 +40,7 @@ while read -r digest path; do
     [ -n "$found" ] || refuse "this wiring has $path, which does not belong to it now; nothing was changed"
     [ "$found" != "$digest" ] || continue
     place_of "$path"
+    [ -z "$astray" ] || refuse "$base/$path is a link that leads nowhere; nothing was changed"
     [ ! -d "${place%/*}" ] || [ -w "${place%/*}" ] || refuse "cannot write in ${place%/*}; nothing was changed"
     [ "$digest" = - ] || prepare_next "$digest" "$path"
 done <<TEXT
@@ -66,6 +69,7 @@ state_now="the files of the wiring are new, and the backend is stopped"
 swap_tick=$(this_tick)
 (state=$wiring; note_swap "$artifact" "$swap_tick") || fail "cannot write in $wiring; $state_now"
 rm -f "$wiring/moving"
+place_mark
 
 start_service "$start_ms" "$state_now" "$stop_count" "$start_count" "$@"
-finish done "process ${up%%:*} has read the files$unguarded"
+finish done "process ${up%%:*} has read the files$unguarded$unmarked"

@@ -1,4 +1,4 @@
-# with: service war_store wiring_store
+# with: service war_store wiring_store wiring_facts
 # look_wiring: which set of files is in place, which lie ready, whether the process is newer. Changes
 # nothing. A set whose name nobody knows is an edit, or an activation that was cut short.
 named "$@"
@@ -12,7 +12,8 @@ for staged in "$wiring"/*.manifest; do
     is_digest "$staged" && is_whole "$staged" && say staged "$staged"
 done
 # A restart for another release is none for the wiring, and the other way round: notes of their own.
-say restarted "$(state=$wiring; is_restarted "$current")"
+find_restarted
+say restarted "$restarted"
 # Asked again: what began in between is not yet what will be.
 is_free || say busy 1
 finish done

@@ -1,4 +1,4 @@
-# with: service service_facts war_store wiring_store
+# with: service service_facts war_store wiring_store wiring_facts
 # preflight_wiring: facts about this Tomcat and its machine; what they mean is judged by the sender.
 named "$@"
 shift "$named_count"
@@ -8,6 +8,7 @@ say_service "$@"
 folders=' '
 for path in $paths; do
     place_of "$path"
+    [ -z "$astray" ] || { say astray "$base/$path"; continue; }
     case $folders in *" ${place%/*} "*) continue ;; esac
     folders="$folders${place%/*} "
     is_writable "${place%/*}" || say_unwritable "${place%/*}"
@@ -35,6 +36,7 @@ done
 for path in $private; do
     [ ! -e "$base/$path" ] || case $(stat -L -c %a "$base/$path") in *0) ;; *) say open "$base/$path" ;; esac
 done
+for path in $paths; do say_next "$path"; done
 # Another Tomcat that reads the same `conf` would take the new files in the middle of its work.
 for other in $(grep -l -a -z -e '^-Dcatalina\.base=' /proc/[0-9]*/cmdline 2>/dev/null); do
     pid=${other#/proc/} pid=${pid%/cmdline}

@@ -17,7 +17,7 @@ for staged in $(ls -t "$wiring" 2>/dev/null | sed -n 's/\.manifest$//p'); do
     case " $keep $moving $current " in *" $staged "*) continue ;; esac
     kept=$((kept + 1))
     [ "$kept" -gt "$newest" ] || continue
-    rm -f "$wiring/$staged.manifest" "$wiring/$staged.modes" || fail "cannot remove $wiring/$staged.manifest"
+    rm -f "$wiring/$staged.manifest" "$wiring/$staged.modes" "$wiring/$staged".*.mark || fail "cannot remove $wiring/$staged.manifest"
     say removed "$staged"
 done
 for blob in "$wiring"/*.blob; do

@@ -1,6 +1,7 @@
-# with: service war_store wiring_store
+# with: service war_store wiring_store wiring_facts
 # read_wiring: the digest of every file of the wiring, and what is in those that `shown` names, which are
-# small texts; they may hold passwords. Changes nothing.
+# small texts; they may hold passwords. And what a plan depends on besides: see `wiring_facts`. Changes
+# nothing.
 named "$@"
 wiring_places
 [ -d "$base/conf" ] || fail "$base/conf is not a directory"
@@ -16,4 +17,7 @@ for path in $shown; do
     say path "$path"
     say64 content < "$base/$path"
 done
+say_restarted
+say_tomcat
+say_marks
 finish done

@@ -15,7 +15,10 @@ drop_prepared
 make_wiring_store
 secure_current
 say store "$wiring"
-[ "$current" != "$artifact" ] || finish done "nothing is missing"
+if [ "$current" = "$artifact" ]; then
+    write_text "$artifact.$application.mark" "$mark" || refuse "cannot write in $wiring; nothing was changed"
+    finish done "nothing is missing"
+fi
 modes=''
 find_running
 while read -r digest path; do
@@ -23,10 +26,16 @@ while read -r digest path; do
     mode=$(next_mode "$path")
     modes="$modes$mode $path
 "
+    digest_in "$current_text" "$path"
+    [ "$found" != "$digest" ] || continue
+    place_of "$path"
+    [ -z "$astray" ] || refuse "$base/$path is a link that leads nowhere; nothing was changed"
     # Said now, not once users have been taken off this backend.
     rm -f "$wiring/.probe"
     { true > "$wiring/.probe"; } 2>/dev/null || refuse "cannot write in $wiring; nothing was changed"
     hand_over "$wiring/.probe" "$path" "$mode"
+    [ ! -e "$base/$path" ] || [ "$(stat -c '%u %g' "$wiring/.probe")" = "$(stat -L -c '%u %g' "$base/$path")" ] ||
+        refuse "$base/$path belongs to $(stat -L -c %U:%G "$base/$path"), who would lose it to $(stat -c %U:%G "$wiring/.probe"); nothing was changed"
     [ "$(digest_of "$wiring/$digest.blob")" != "$digest" ] || continue
     rm -f "$wiring/$digest.blob"
     say missing "$digest"
@@ -34,6 +43,7 @@ done <<TEXT
 $wanted
 TEXT
 rm -f "$wiring/.probe"
-write_text "$artifact.modes" "$modes" && write_text "$artifact.manifest" "$wanted" ||
+write_text "$artifact.modes" "$modes" && write_text "$artifact.$application.mark" "$mark" &&
+    write_text "$artifact.manifest" "$wanted" ||
     refuse "cannot write in $wiring; nothing was changed"
 finish done

@@ -2,10 +2,12 @@
 #
 # A set of files is called by the sha256 of its manifest: a line `DIGEST PATH` for each path, `-` for
 # a file that is not there. The store holds, for each set, NAME.manifest and NAME.modes (`MODE PATH`),
-# and what is in the files as DIGEST.blob, each once. It is private: files may hold passwords.
+# and what is in the files as DIGEST.blob, each once. It is private: files may hold passwords. Among the
+# modes, `dangling` stands for a path that is a link to nothing. NAME.APPLICATION.mark is what that
+# application's setup leaves in `conf` while the set is in place, for the setups of other inventories.
 #
-# Uses base (CATALINA_BASE), home (CATALINA_HOME), paths (in the order of the manifest) and state; sets
-# wiring. Needs `service` and `war_store`.
+# Uses base (CATALINA_BASE), home (CATALINA_HOME), application, paths (in the order of the manifest) and
+# state; sets wiring. Needs `service` and `war_store`.
 wiring_places() { wiring=$state/wiring; }
 
 # read_current: sets current_text, the manifest of what is there now, and current, its name. False
@@ -65,7 +67,12 @@ write_text() {
 secure_current() {
     modes=''
     while read -r digest path; do
-        [ -n "$path" ] && [ "$digest" != - ] || continue
+        [ -n "$path" ] || continue
+        if [ "$digest" = - ]; then
+            [ ! -L "$base/$path" ] || modes="${modes}dangling $path
+"
+            continue
+        fi
         modes="$modes$(stat -L -c %a "$base/$path") $path
 "
         [ "$(digest_of "$wiring/$digest.blob")" != "$digest" ] || continue
@@ -101,10 +108,13 @@ next_mode() {
 }
 
 # place_of PATH: sets place, where this file really lies (a link leads to what it names), and next, the
-# name under which the next version waits beside it. Neither Tomcat nor its class loader takes it.
+# name under which the next version waits beside it. Neither Tomcat nor its class loader takes it. A
+# link that leads round, or into a folder that is not there, has no place: then astray is set.
 place_of() {
-    place=$base/$1
-    [ ! -L "$place" ] || place=$(readlink -f -- "$place")
+    place=$base/$1 astray=''
+    if [ -L "$place" ]; then
+        place=$(readlink -f -- "$place") && [ -n "$place" ] || { place=$base/$1 astray=1; }
+    fi
     next=${place%/*}/.${place##*/}.rolling-deploy
 }
 
@@ -183,6 +193,29 @@ hand_over() {
         refuse "Tomcat could not read the new $2, which would be $(stat -c '%U:%G with mode %a' "$1"): log in as Tomcat's user or one of its group; nothing was changed"
 }
 
+# take_away: what was not there before goes. It may have come through a link that led to nothing, which
+# stays, and leads to nothing again.
+take_away() {
+    if [ -L "$base/$path" ] && grep -q -s -x -F -e "dangling $path" "$wiring/$artifact.modes"; then
+        rm -f -- "$place"
+    else rm -f -- "$base/$path"; fi
+}
+
+mark_of() { printf '%s\n' "$base/conf/.rolling-deploy-$1.json"; }
+
+# place_mark: who wires this Tomcat, and to what, goes with the files. Nothing waits for it: a mark that
+# cannot be written is said in unmarked.
+place_mark() {
+    unmarked='' mark=$(mark_of "$application")
+    [ ! -e "$mark.next" ] || rm -f -- "$mark.next"
+    if [ ! -s "$wiring/$artifact.$application.mark" ]; then
+        rm -f -- "$mark"
+    else
+        cmp -s "$wiring/$artifact.$application.mark" "$mark" ||
+            { cp "$wiring/$artifact.$application.mark" "$mark.next" && chmod 644 "$mark.next" && mv -f -T "$mark.next" "$mark"; }
+    fi 2>/dev/null || unmarked="; $mark could not be written, so setups of other inventories do not see this one"
+}
+
 # drop_prepared: remove what waits beside its place, also of an activation that was cut short.
 drop_prepared() {
     for path in $paths; do
@@ -205,7 +238,7 @@ swap_files() {
             [ "$found" != "$digest" ] || continue
             place_of "$path"
             stuck=$base/$path
-            if [ "$due" = gone ]; then rm -f -- "$base/$path" || return 1
+            if [ "$due" = gone ]; then take_away || return 1
             else mv -f -T -- "$next" "$place" || return 1; fi
         done <<TEXT
 $wanted_text
