@@ -150,10 +150,13 @@ class Records(Protocol):
 
 
 class Clock(Protocol):
-    """The wall clock, in milliseconds since the epoch."""
+    """The wall clock, in milliseconds since the epoch; and one that nobody sets."""
 
     def now_ms(self) -> int:
         """Answers the time."""
+
+    def steady_ms(self) -> int:
+        """Answers milliseconds since some moment. Never set; goes on while the machine sleeps."""
 
 
 class Reporter(Protocol):

@@ -20,6 +20,7 @@ from rolling_deploy.ports import (
     Journal,
     Machines,
     Reporter,
+    Said,
     Written,
 )
 from rolling_deploy.rollout.decide import decide, interest
@@ -40,6 +41,11 @@ thousands more."""
 
 POLL_S = 0.2
 """How often a signal is asked for while something slow runs."""
+
+STANDSTILL_MAX_MS = 5_000
+"""Who stood still for longer looks again before anything else: a process that was stopped or got
+no time, a laptop that was suspended. Far more than a busy machine takes between two polls, and so
+little that what people do meanwhile is no more than what they do between any look and its act."""
 
 GRACE_S = 1.0
 """What runs when a signal comes gets this long to answer; nothing new starts."""
@@ -80,6 +86,35 @@ def in_thread(work: Work, name: str) -> None:
 
 
 @dataclass
+class Pulse:
+    """Tells whether this process stood still. It is felt at every poll, so whoever only waits for
+    slow machines did not.
+    """
+
+    clock: Clock
+    stood_ms: int = 0
+    """The longest time between two beats since the beginning."""
+    _last: tuple[int, int] | None = None
+
+    def begin(self) -> None:
+        """Forget what was before: a look begins."""
+        self.stood_ms, self._last = 0, None
+        self.feel()
+
+    def feel(self) -> bool:
+        """Answers whether it stood still for long since the beginning.
+
+        By both clocks: the wall clock may have been set back, and on some systems the other one
+        stands still while the machine sleeps. One that was set ahead costs a look too many.
+        """
+        now = (self.clock.now_ms(), self.clock.steady_ms())
+        for before, after in zip(self._last or now, now, strict=True):
+            self.stood_ms = max(self.stood_ms, after - before)
+        self._last = now
+        return self.stood_ms > STANDSTILL_MAX_MS
+
+
+@dataclass
 class Runner:
     """Drives one rollout from wherever its record stands to a halt or its end."""
 
@@ -92,6 +127,10 @@ class Runner:
     last_seen: Seen | None = field(default=None, init=False)
     spawn: Callable[[Work, str], None] = in_thread
     """How slow work is started. Doing it in place instead makes every run repeatable."""
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.clock)
 
     def open(self, facts: Sequence[Fact]) -> None:
         """Write the first facts of this life, and tell them.
@@ -127,6 +166,9 @@ class Runner:
             # What was noted may ask for more than was looked at; then look again first.
             if not asked.covers(interest(record)):
                 seen, asked = self._look(record)
+            if self.pulse.feel():
+                seen, asked = self._look_again(record)
+                continue
             self._leave_if_asked(record)
             move = decide(record, seen)
             match move:
@@ -140,17 +182,26 @@ class Runner:
                     self._wait(move, record)
                     seen, asked = self._look(record)
                 case Halt():
-                    if move.is_new:
-                        record = self._write(record, (move.halted,), before_acting=True)
-                    return record, move.halted
+                    return self._ended(record, move.halted, is_new=move.is_new), move.halted
                 case Finish():
-                    if move.is_new:
-                        record = self._write(record, (move.closed,), before_acting=True)
-                    return record, move.closed
+                    return self._ended(record, move.closed, is_new=move.is_new), move.closed
         raise InvariantBroken(f"no end after {TURNS_MAX} turns")
+
+    def _ended(self, record: Record, end: Halted | Closed, *, is_new: bool) -> Record:
+        return self._write(record, (end,), before_acting=True) if is_new else record
+
+    def _look_again(self, record: Record) -> tuple[Seen, Interest]:
+        """The world went on while we stood still: nothing is decided on what was seen before."""
+        self.reporter.event(Said(self.clock.now_ms(), f"{self._standstill()}; looking again"))
+        return self._look(record)
+
+    def _standstill(self) -> str:
+        seconds = f"{self.pulse.stood_ms / 1000:.0f} s"
+        return f"this process stood still for {seconds} after it looked, or its clock was set"
 
     def _look(self, record: Record) -> tuple[Seen, Interest]:
         asked = ahead(record)
+        self.pulse.begin()
         seen = self._in_thread(lambda: self.machines.look(asked), record)
         self.last_seen = seen
         return seen, asked
@@ -186,6 +237,9 @@ class Runner:
             record = self._advance(record, entry)
         # An intent that was written and not begun is in doubt, and looked at: that is safe.
         self._leave_if_asked(record)
+        if self.pulse.feel():
+            not_sent = Result(Outcome.REFUSED, f"not sent: {self._standstill()}")
+            return self._write(record, [Ended(entry.seq, not_sent) for entry in entries]), True
         answers: queue.Queue[tuple[int, Result | BaseException]] = queue.Queue()
         for entry, step in zip(entries, steps, strict=True):
             self._start(entry.seq, step, record.opened, answers)
@@ -264,6 +318,7 @@ class Runner:
             try:
                 return answers.get(timeout=GRACE_S if self.stop.is_requested else POLL_S)
             except queue.Empty:
+                self.pulse.feel()
                 if self.stop.is_requested:
                     raise self._interrupted(record) from None
 

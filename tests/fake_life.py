@@ -88,6 +88,10 @@ class Life:
             raise Crash("clock")
         return self.world.now_ms
 
+    def steady_ms(self) -> int:
+        """Answers the simulated time."""
+        return self.now_ms()
+
     def event(self, event: Event) -> None:
         """Keep what was said."""
         if self.is_dead:

@@ -251,13 +251,19 @@ class Rig:
     _commands: list[Command] = field(default_factory=list)
     _until_end: ExitStack = field(default_factory=ExitStack)
 
-    def start(self, *words: str, by: str = "first", inventory: Path | None = None) -> Command:
+    def start(
+        self,
+        *words: str,
+        by: str = "first",
+        inventory: Path | None = None,
+        program: str = "rolling_deploy",
+    ) -> Command:
         """Start a command; `by` names the operator, each on a machine of their own."""
         more = ["--inventory", str(inventory or self.fleet.inventory_path)]
         more += ["--state-dir", str(self.states / by)]
         if words[0] in ACTING:
             more += ["--output", "json"]
-        argv = [sys.executable, "-m", "rolling_deploy", *words, *more]
+        argv = [sys.executable, "-m", program, *words, *more]
         ours = {n: v for n, v in os.environ.items() if not n.startswith(("GITHUB_", "GITLAB_"))}
         ours["PYTHONPATH"] = str(ROOT)
         command = Command(argv, {**ours, **self.environment})

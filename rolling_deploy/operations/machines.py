@@ -65,12 +65,20 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+STEADY_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Linux' own monotonic clock stands still while the machine is suspended; this one does not."""
+
+
 class WallClock:
     """The wall clock. Implements `ports.Clock`."""
 
     def now_ms(self) -> int:
         """Answers the time."""
         return now_ms()
+
+    def steady_ms(self) -> int:
+        """Answers milliseconds since the machine started, its sleep included."""
+        return time.clock_gettime_ns(STEADY_CLOCK) // 1_000_000
 
 
 @dataclass

@@ -35,7 +35,7 @@ from rolling_deploy.rollout.step import Outcome
 from tests.local_connection import LocalConnection
 from tests.simulation import requests
 from tests.simulation.contract import SimulatedContract, T
-from tests.simulation.operator import Wire
+from tests.simulation.wire import Wire
 
 TOKEN = FenceToken("r-1", 5, "ann")
 NEWER = FenceToken("r-1", 6, "bob")

@@ -106,7 +106,15 @@ def test_lines_are_added_behind_exactly_what_is_known(place: Place) -> None:
     copy = held_copy(place)
     assert copy.chain is not None
     assert (copy.chain.lines, copy.current, copy.fence.epoch) == (tuple(LINES), "r1", 1)
-    assert names(place) == {"r1.jsonl", "current", "step", "heartbeat", "fence", "lock"}
+    assert names(place) == {
+        "r1.jsonl",
+        "current",
+        "step",
+        "intent",
+        "heartbeat",
+        "fence",
+        "lock",
+    }
 
 
 @pytest.mark.parametrize("arrived", [1, 2, 3])

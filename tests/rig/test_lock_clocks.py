@@ -19,7 +19,7 @@ from rolling_deploy.operations import rollouts
 from rolling_deploy.operations.balancer_checks import Acceptance
 from rolling_deploy.operations.desk import Desk, Footing
 from rolling_deploy.operations.life import Run
-from rolling_deploy.operations.machines import FleetMachines, now_ms
+from rolling_deploy.operations.machines import FleetMachines, WallClock, now_ms
 from rolling_deploy.operations.site import Site
 from rolling_deploy.ports import Awaiting, Event, FenceToken
 from rolling_deploy.rollout.facts import Closed, GaveUp, Opened
@@ -50,6 +50,9 @@ class SkewedClock:
 
     def now_ms(self) -> int:
         return now_ms() + self.by_ms
+
+    def steady_ms(self) -> int:
+        return WallClock().steady_ms()
 
 
 @dataclass

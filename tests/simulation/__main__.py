@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.simulation.audit import INVARIANTS
+from tests.simulation.promises import INVARIANTS
 from tests.simulation.scenario import scenario_of
 from tests.simulation.shrink import shrunk
 from tests.simulation.simulate import Outcome, simulate

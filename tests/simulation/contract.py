@@ -14,7 +14,8 @@ from rolling_deploy.rollout.observed import Interest, Seen
 from rolling_deploy.rollout.step import Result, Step, machine_of
 from tests.machines_contract import BALANCER, Contract
 from tests.simulation import orders
-from tests.simulation.operator import Fleet, Operator
+from tests.simulation.fleet import Fleet
+from tests.simulation.operator import Operator
 from tests.simulation.scenario import Scenario
 from tests.simulation.scheduler import Task
 from tests.simulation.shape import Shape

@@ -18,6 +18,9 @@ from tests.simulation.world import Failed, Refused, World
 if TYPE_CHECKING:
     from tests.simulation.operator import Operator
 
+LATE_MS = 45_000
+"""So long after its intent a command is good on a load balancer (`late_s` in the real script)."""
+
 
 def sha(text: str) -> str:
     """Answers the digest of a file with this text."""
@@ -32,6 +35,8 @@ def publish(world: World, by: Operator, lb: Balancer, step: Apply, text: str) ->
         Failed: nginx did not take it.
     """
     token = _enter(world, by, lb, step)
+    _refuse_late(world, lb)
+    world.audit.goes_ahead(lb, by)
     _refuse_another(lb, step)
     world.scheduler.pause()
     if lb.disk_full_until_ms > world.now_ms:
@@ -43,7 +48,7 @@ def publish(world: World, by: Operator, lb: Balancer, step: Apply, text: str) ->
     # it, and whoever saves into the file during it by a third one, of what was replaced.
     _refuse_another(lb, step)
     _put(world, lb, text, token)
-    _reload(world, lb, token)
+    _reload(world, by, lb, token)
     if lb.current.generation != step.generation:
         raise Failed("the reload was not proved")
 
@@ -55,13 +60,15 @@ def put_original_back(world: World, by: Operator, lb: Balancer, step: Unadopt) -
         Refused, Failed: as for `publish`.
     """
     token = _enter(world, by, lb, step)
+    _refuse_late(world, lb)
+    world.audit.goes_ahead(lb, by)
     _refuse_another(lb, step)
     if lb.original is None:
         raise Refused("no original is kept")
     world.scheduler.pause()
     _refuse_another(lb, step)
     _put(world, lb, lb.original, token)
-    _reload(world, lb, token)
+    _reload(world, by, lb, token)
     if lb.current.text != lb.original:
         raise Failed("the reload was not proved")
 
@@ -69,6 +76,13 @@ def put_original_back(world: World, by: Operator, lb: Balancer, step: Unadopt) -
 def _refuse_another(lb: Balancer, step: Apply | Unadopt) -> None:
     if sha(lb.text) != step.replaces:
         raise Refused("the file is another one")
+
+
+def _refuse_late(world: World, lb: Balancer) -> None:
+    if not lb.current_record:
+        return
+    if lb.intent_at_ms is None or world.now_ms - lb.intent_at_ms > LATE_MS:
+        raise Refused("too late")
 
 
 def _enter(world: World, by: Operator, machine: Balancer | Node, step: Step) -> FenceToken:
@@ -88,12 +102,12 @@ def _put(world: World, lb: Balancer, text: str, token: FenceToken) -> None:
     world.scheduler.sleep(world.rng.randrange(20))  # nginx tests it
 
 
-def _reload(world: World, lb: Balancer, token: FenceToken) -> None:
+def _reload(world: World, by: Operator, lb: Balancer, token: FenceToken) -> None:
     world.audit.effect(lb, token)
     world.audit.reloading(lb)
-    before, serving = world.sending(lb), world.audit.serving(lb)
+    before, serving = world.sending(lb), world.audit.serving(lb, by)
     if lb.reload(world.now_ms):
-        world.audit.loaded(lb, before, serving)
+        world.audit.loaded(lb, by, before, serving)
     world.scheduler.sleep(world.rng.randrange(20))  # the new workers come up
 
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from rolling_deploy.rollout.facts import Cause, Claimed, Closed, Counted, Ending, Fact, Opened
 from rolling_deploy.rollout.journal import read_chain
+from tests.simulation.promises import RECENT_MS
 from tests.simulation.requests import Told, told_by
 
 if TYPE_CHECKING:
     from tests.simulation.audit import Audit
     from tests.simulation.operator import Operator
-
-RECENT_MS = 5_000
-"""A failed request this young may not have been seen by the last look."""
 
 
 def judge_losses(audit: Audit, by: Operator, facts: Sequence[Fact]) -> None:
@@ -32,7 +30,7 @@ def judge_losses(audit: Audit, by: Operator, facts: Sequence[Fact]) -> None:
         elif is_about_errors:
             _ended(audit, told, opened)
         elif isinstance(fact, Claimed) or (isinstance(fact, Closed) and fact.ending is Ending.DONE):
-            _went_on(audit, told, opened)
+            _went_on(audit, by, told, opened)
 
 
 def _counted(audit: Audit, told: Told) -> None:
@@ -54,7 +52,7 @@ def _ended(audit: Audit, told: Told, opened: Opened) -> None:
     audit.check("gate", is_more, f"ended for {failed} - {told.forgiven} failures of {most}")
 
 
-def _went_on(audit: Audit, told: Told, opened: Opened) -> None:
+def _went_on(audit: Audit, by: Operator, told: Told, opened: Opened) -> None:
     """What failed a while ago, where it could be read, was looked at before this."""
     most = opened.policy.max_errors
     if most is None or not told.is_forward:
@@ -62,7 +60,7 @@ def _went_on(audit: Audit, told: Told, opened: Opened) -> None:
     until_ms, failed = audit.world.now_ms - RECENT_MS, 0
     for name, first in told.firsts.items():
         lb = audit.world.balancers[name]
-        is_read = name not in audit.off and not audit.is_cut_off(lb) and not audit.is_dazed()
+        is_read = name not in audit.off and not audit.is_cut_off(lb) and not audit.is_dazed(by)
         asked = lb.log.failed_since(first, until_ms) if is_read else 0
         failed += max(asked + told.bases[name][1], told.sums.get(name, (0, 0))[1])
     is_fine = told.is_forgiving or failed - told.forgiven <= most

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rolling_deploy.rollout.observed import Fence
 from tests.simulation.nginx_text import Sends, generation_of, sends_of
 from tests.simulation.requests import RequestLog
 from tests.simulation.scheduler import Task
+
+if TYPE_CHECKING:
+    from tests.simulation.operator import Operator
 
 US, PERSON, ORIGINAL = "us", "a person", "a person, before we came"
 
@@ -62,6 +66,7 @@ class Balancer(Machine):
         reloads_fail: so many more reloads change nothing.
         records: the record's copies by rollout.
         beats_at_ms: the heartbeat's time of writing, by this machine's clock; None without one.
+        intent_at_ms: when lines of the record came last, by no clock that can be set.
         is_away, back_ms: the machine is off, and when it was switched on last.
     """
 
@@ -81,6 +86,7 @@ class Balancer(Machine):
     holder: bytes = b""
     held_by: str = ""
     beats_at_ms: int | None = None
+    intent_at_ms: int | None = None
     expiry_s: int = 30
     step: str = ""
     log: RequestLog = field(default_factory=RequestLog)
@@ -195,7 +201,7 @@ class Host:
 
     name: str
     records: dict[str, bytes] = field(default_factory=dict)
-    held: dict[str, object] = field(default_factory=dict)
+    held: dict[str, Operator] = field(default_factory=dict)
     clock_ms: int = 0
     disk_full_until_ms: int = 0
     cut: dict[str, int] = field(default_factory=dict)

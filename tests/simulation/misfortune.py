@@ -186,7 +186,7 @@ def copy_is_lost(world: World, fault: Fault) -> None:
     lb = world.balancers[fault.target]
     lb.records.clear()
     lb.current_record = lb.held_by = ""
-    lb.beats_at_ms = None
+    lb.beats_at_ms = lb.intent_at_ms = None
 
 
 def forge(world: World, fault: Fault) -> None:

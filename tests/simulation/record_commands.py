@@ -86,6 +86,7 @@ def append(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -
     world.audit.copied(machine, rollout, before, before[:size] + stdin)
     world.scheduler.pause()
     machine.current_record, machine.step = rollout, step
+    machine.intent_at_ms = world.now_ms
     world.audit.named(rollout)
     machine.beats_at_ms = _clock_ms(world, machine)
     return [f"size={len(before[:size]) + len(stdin)}"]
@@ -133,7 +134,7 @@ def let_go(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -
     if machine.held_by != words[1]:
         raise Refused("held by somebody else")
     machine.holder, machine.held_by, machine.step = b"", "", ""
-    machine.beats_at_ms = None
+    machine.beats_at_ms = machine.intent_at_ms = None
     return []
 
 

@@ -15,6 +15,7 @@ from rolling_deploy.rollout.fold import fold
 from rolling_deploy.rollout.journal import read_chain
 from tests.simulation import misfortune, orders
 from tests.simulation.audit import Audit
+from tests.simulation.endings import served_at_the_end
 from tests.simulation.machines import ORIGINAL, US, Balancer, Host, Node, Workers, artifact_of
 from tests.simulation.nginx_text import sends_of
 from tests.simulation.operator import Operator
@@ -323,7 +324,7 @@ class _Driver:
         misfortune.heal(world)
         self._until(lambda: all(op.is_over for op in world.operators))
         self._wait(20_000)
-        world.audit.served_at_the_end()
+        served_at_the_end(world.audit)
         for machine in (*world.balancers.values(), *world.nodes.values()):
             is_free = not machine.commands
             world.audit.check("end", is_free, f"a command still runs on {machine.name}")

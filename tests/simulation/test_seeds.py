@@ -12,8 +12,8 @@ from random import Random
 import pytest
 
 from tests.simulation.__main__ import Figures, run_seeds
-from tests.simulation.audit import INVARIANTS
 from tests.simulation.mutants import ROOT
+from tests.simulation.promises import INVARIANTS
 from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.scenario import TURNS_BUSY, Scenario, scenario_of
 from tests.simulation.simulate import simulate

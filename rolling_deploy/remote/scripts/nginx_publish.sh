@@ -291,8 +291,26 @@ fail_unloaded() {
     fail "$1; not reloaded, and $b_text"
 }
 
+# A command follows its intent at once. Two round trips about the record (15 s each) may lie between
+# them, this machine's lock (10 s), and a connection.
+late_s=45
+
+# refuse_if_late: a command of an operator who stood still, after its intent was written here, rests
+# on a look as old as that. Where no record was ever written there is none to follow.
+refuse_if_late() {
+    [ -e "$state/current" ] || return 0
+    i_written=''
+    { read -r i_written < "$state/intent"; } 2>/dev/null || :
+    is_number "$i_written" || refuse "nobody has just written here what is about to be done: the lock was given up, or the record not taken"
+    now_ms
+    i_age=$((rd_now / 1000 - i_written))
+    [ "$i_age" -ge 0 ] || refuse "too late: this machine was restarted after the intent was written"
+    [ "$i_age" -le "$late_s" ] || refuse "too late: the intent was written here $i_age s before its command came"
+}
+
 # ready_to_change DIGEST: everything that must hold before a byte is written.
 ready_to_change() {
+    refuse_if_late
     real=$(readlink -f "$file") || refuse "cannot tell where $file leads"
     [ -n "$real" ] && [ ! -d "$real" ] || refuse "$file is not a file"
     if [ -e "$real" ] && [ ! -r "$real" ]; then refuse "cannot read $real"; fi

@@ -44,6 +44,10 @@ rm -f "$new"
 { printf '%s\n' "$4" > "$1/.current"; } 2>/dev/null && mv -f "$1/.current" "$1/current" ||
     fail "cannot write $1/current (disk full?)"
 printf '%s\n' "$8" > "$1/step"
+# When these lines came, for the commands that follow them (`refuse_if_late`); by no clock that can
+# be set.
+{ read -r up rest < /proc/uptime && printf '%s\n' "${up%.*}" > "$1/intent"; } 2>/dev/null ||
+    fail "cannot write $1/intent (disk full?)"
 : > "$1/heartbeat"
 say size "$(wc -c < "$file")"
 finish done ''

@@ -23,7 +23,7 @@ fi
 owner=''
 { IFS= read -r owner < "$1/held_by"; } 2>/dev/null || :
 if [ "$owner" = "$2" ]; then
-    rm -f "$1/holder" "$1/held_by" "$1/heartbeat" "$1/step" "$1/expiry"
+    rm -f "$1/holder" "$1/held_by" "$1/heartbeat" "$1/step" "$1/expiry" "$1/intent"
     finish done ''
 fi
 refuse "held by somebody else"
