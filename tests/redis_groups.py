@@ -56,6 +56,7 @@ def sentinel(
     down_after_ms: int = 1_000,
     more: str = "",
     tls: Tls | None = None,
+    host: str = "127.0.0.1",
 ) -> Iterator[RedisServer]:
     """Run one sentinel that watches a master, until the block ends.
 
@@ -71,10 +72,10 @@ def sentinel(
             options = {"port": "0", "tls-port": str(port), **tls.settings}
             listens = "".join(f"{name} {value}\n" for name, value in options.items())
         file.write_text(
-            f"{listens}bind 127.0.0.1\ndir {place}\nlogfile {place / 'redis.log'}\n"
-            f"sentinel monitor {MASTER} 127.0.0.1 {master_port} {quorum}\n"
+            f"{listens}bind 127.0.0.1\ndir {place}\nlogfile {place / 'redis.log'}\n{more}"
+            f"sentinel monitor {MASTER} {host} {master_port} {quorum}\n"
             f"sentinel down-after-milliseconds {MASTER} {down_after_ms}\n"
-            f"sentinel failover-timeout {MASTER} 5000\n{more}"
+            f"sentinel failover-timeout {MASTER} 5000\n"
         )
         process = subprocess.Popen([BINARY, str(file), "--sentinel"], stdout=subprocess.DEVNULL)
         try:

@@ -22,6 +22,10 @@ PASSES = frozenset({"reach", "sentinels", "role", "commands", "loading", "cluste
 """Lines that are refused while another master is chosen, and may be well a moment later."""
 
 
+SEVERAL = 2
+NAMED_MAX = 3
+
+
 def whole_from(site: Site) -> Place:
     """Answers where the whole check runs: `via`, this machine, or the first backend's.
 
@@ -65,7 +69,32 @@ def check_store(
     if sample != Sample():  # what was seen before a store that says nothing is still the last
         site.store_sample = sample
     waited_s = round(time.monotonic() - begun)
-    return _having_waited(checks, waited_s) if waits and waited_s > AGAIN_S else checks
+    if waits and waited_s > AGAIN_S:
+        checks = _having_waited(checks, waited_s)
+    is_seen = bool(readers) or settings.asked_from == "via"
+    return (*checks, *(_each_its_own(site, checks) if is_seen else ()))
+
+
+def _each_its_own(site: Site, checks: tuple[Check, ...]) -> list[Check]:
+    """An address that means whoever asks, on several machines, may well be as many stores.
+
+    Nothing where they were seen to be the same one (a tunnel or a proxy on each machine).
+    """
+    store = site.inventory.session_store
+    hosts = list(dict.fromkeys(backend.host for backend in site.inventory.backends.values()))
+    if store.via or len(hosts) < SEVERAL or not _is_loopback(site):
+        return []
+    places = [check.verdict for check in checks if check.name.startswith("from ")]
+    if places and all(verdict is Verdict.OK for verdict in places):
+        return []
+    named = ", ".join(hosts) if len(hosts) <= NAMED_MAX else f"{len(hosts)} machines"
+    detail = (
+        f"`{store.url}` means each machine itself, and the backends stand on {named}: with a Redis "
+        "on each they share no sessions, and whoever is sent to another one is logged out; let "
+        "`url`, and every backend's session manager, name one address that all of them reach; if "
+        "they do and only this `url` is short for it, say with `via` whose `localhost` it is"
+    )
+    return [Check("session store", "address", Verdict.WARNING, detail)]
 
 
 def _once(site: Site, readers: list[Place], *, canary: bool) -> tuple[tuple[Check, ...], Sample]:

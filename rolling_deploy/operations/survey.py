@@ -26,6 +26,7 @@ from rolling_deploy.rollout.facts import Purpose
 from rolling_deploy.rollout.observed import (
     BackendSeen,
     Check,
+    Health,
     LoadBalancerSeen,
     Seen,
     Unreachable,
@@ -36,6 +37,9 @@ from rolling_deploy.upstreams.layout import Layout
 from rolling_deploy.upstreams.render import Renderings, differences
 
 ENOUGH_TO_SHARE = 2
+
+USUAL_COOKIES = frozenset({"JSESSIONID", "SESSION"})
+"""Of Tomcat and of Spring, where no session canary names another."""
 
 HEALTH_LIMIT_MS = 5_000
 """For the configured streak of a backend that should be serving already."""
@@ -203,6 +207,7 @@ def _survey_backends(
         backends[name] = seen
         verdict = Verdict.OK if health.is_good else Verdict.WARNING
         lines.append(Check(name, "health", verdict, health.detail))
+        lines += _sessions_begun(site, name, health)
         if not health.is_version_checked:
             lines.append(
                 Check(
@@ -214,6 +219,24 @@ def _survey_backends(
                 )
             )
     return list(came["store", ""]), backends, lines
+
+
+def _sessions_begun(site: Site, name: str, health: Health) -> list[Check]:
+    """Each question for the health of a backend that begins a session leaves one in the store."""
+    usual = {site.inventory.canary.cookie} if site.inventory.canary.is_configured else USUAL_COOKIES
+    begun = sorted(usual & health.cookies)
+    if not begun:
+        return []
+    asked = site.inventory.backends[name].health
+    paths = " or ".join(
+        f"`{path}`" for path in dict.fromkeys((asked.path, asked.version.path)) if path
+    )
+    detail = (
+        f"{paths} sets `{begun[0]}`: each health check begins a session, which is kept as long as "
+        "a user's, and hides how many users begin one; let `health.path` be a page that begins "
+        'none (in a JSP `<%@ page session="false" %>`, in a servlet `getSession(false)`)'
+    )
+    return [Check(name, "health sessions", Verdict.WARNING, detail)]
 
 
 def _ways_of_asking(site: Site) -> list[Check]:

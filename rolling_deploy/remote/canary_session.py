@@ -6,11 +6,10 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from rolling_deploy.remote.cookies import take_in
 from rolling_deploy.remote.health_answer import visible, without
 from rolling_deploy.remote.http import HttpAnswer, HttpClient, NoAnswer, Question
 from rolling_deploy.settings import CanaryRequest, CanarySettings
@@ -24,8 +23,15 @@ UNSEEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 """What a page holds for the browser alone; an error page of Tomcat begins with half a screen."""
 SERVED_MIN, SERVED_MAX = 200, 399
 """Redirects count: a login usually answers with one."""
-EPOCH_YEAR = 1970
-"""A cookie is dropped by a date long gone; servers take the beginning of their time."""
+PASSING = frozenset({429, 502, 503, 504})
+"""What says of itself that it may pass: too much is asked, or nobody is there to answer yet."""
+
+
+class BadAnswer(Exception):
+    """The node answered, or was not asked, in a way that asking again would not change.
+
+    The text says what it was, with the answer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ class Visitor:
         """Answers a new session.
 
         Raises:
-            NoAnswer: the node gave no usable answer, or set no session cookie.
+            NoAnswer: there was no HTTP answer, or one that may pass.
+            BadAnswer: the node did not do it, or set no session cookie.
         """
         session = replace(self.stranger(), made_on=str(node))
         answer = self._send(self._canary.create, session, node, {})
@@ -112,7 +119,7 @@ class Visitor:
         cookie = self._canary.cookie
         if cookie not in session.cookies:
             names = ", ".join(sorted(session.cookies)) or "none"
-            raise NoAnswer(
+            raise BadAnswer(
                 f"{node} set no cookie `{cookie}` on {self._canary.create.path} "
                 f"(it set {names}): {self._shown(answer, session)}"
             )
@@ -126,6 +133,7 @@ class Visitor:
 
         Raises:
             NoAnswer: there was no HTTP answer.
+            BadAnswer: it could not be asked.
         """
         answer = self._send(self._canary.read, session, node, {WRITTEN: written})
         pattern = self._canary.written if written else self._canary.expect
@@ -139,14 +147,15 @@ class Visitor:
         """Write something new into the session; answers what.
 
         Raises:
-            NoAnswer: the node gave no usable answer, or showed it before it was written.
+            NoAnswer: there was no HTTP answer, or one that may pass.
+            BadAnswer: the node did not do it, or showed it before it was written.
         """
         request = self._canary.write
         assert request is not None  # noqa: S101 # narrows the type; callers ask first
         written = secrets.token_hex(6)
         before = self.read(session, node, written)
         if before.shows_it:
-            raise NoAnswer(
+            raise BadAnswer(
                 f"{node} shows what `written` asks for before it was written: {before}; "
                 "the canary could not fail, make `written` say `{written}`"
             )
@@ -158,7 +167,8 @@ class Visitor:
         self, request: CanaryRequest, answer: HttpAnswer, session: Session, node: Node
     ) -> None:
         if not _is_served(request, answer):
-            raise NoAnswer(
+            kind = NoAnswer if answer.status in PASSING else BadAnswer
+            raise kind(
                 f"{node} answers {request.method} {request.path} with "
                 f"{self._shown(answer, session)}"
             )
@@ -171,7 +181,7 @@ class Visitor:
         form = {name: _filled(value, words) for name, value in request.form.items()}
         for name, variable in request.form_env.items():
             if variable not in os.environ:
-                raise NoAnswer(f"environment variable {variable} is not set")
+                raise BadAnswer(f"environment variable {variable} is not set")
             form[name] = os.environ[variable]
         headers = dict(request.headers)
         if request.method != "GET" and self._canary.csrf.pattern:
@@ -190,7 +200,8 @@ class Visitor:
         answer = self._ask(self._question(path, session, node, {}), session, node)
         found = re.search(csrf.pattern, answer.body.decode("utf-8", "replace"))
         if found is None:
-            raise NoAnswer(
+            kind = NoAnswer if answer.status in PASSING else BadAnswer
+            raise kind(
                 f"{node} shows no token (`csrf.pattern`) on {path}: {self._shown(answer, session)}"
             )
         if csrf.header:
@@ -215,7 +226,7 @@ class Visitor:
             why = visible(without(self._secrets, str(error)))
             raise NoAnswer(f"{node} does not answer {question.path}: {why}") from None
         for line in answer.set_cookies:
-            _take_in(session.cookies, line)
+            take_in(session.cookies, line)
         return answer
 
     def _shown(self, answer: HttpAnswer, session: Session) -> str:
@@ -239,32 +250,3 @@ def _filled(text: str, words: Mapping[str, str], *, quoted: bool = False) -> str
     for name, word in words.items():
         text = text.replace(name, re.escape(word) if quoted else word)
     return text
-
-
-def _take_in(cookies: dict[str, str], line: str) -> None:
-    """Keep what one `Set-Cookie` says, or drop what it drops.
-
-    `Secure`, `Domain` and `Path` are not looked at: behind a load balancer that ends TLS we ask
-    the node directly, and what a browser would send there has to arrive.
-    """
-    pair, *rest = line.split(";")
-    name, equals, value = pair.partition("=")
-    if not equals:
-        return
-    attributes = {
-        key.strip().lower(): text.strip() for key, _, text in (one.partition("=") for one in rest)
-    }
-    if _is_over(attributes):
-        cookies.pop(name.strip(), None)
-    else:
-        cookies[name.strip()] = value.strip()
-
-
-def _is_over(attributes: Mapping[str, str]) -> bool:
-    with suppress(ValueError):
-        if "max-age" in attributes:
-            return int(attributes["max-age"]) <= 0
-        if "expires" in attributes:
-            until = parsedate_to_datetime(attributes["expires"])
-            return until.year <= EPOCH_YEAR
-    return False

@@ -80,6 +80,7 @@ class _Lane:
     version: str | None = None
     detail: str = "no answer yet"
     questions: int = 0
+    cookies: frozenset[str] = frozenset()
 
     def hear(self, judged: Judged, *, is_cut_short: bool) -> None:
         """Take in one answer.
@@ -94,6 +95,7 @@ class _Lane:
         else:
             self.good_in_a_row += 1
         self.questions += 1
+        self.cookies |= judged.cookies
         if judged.is_good or not is_cut_short or self.questions == 1:
             self.version = judged.version
             self.detail = judged.detail
@@ -153,6 +155,7 @@ class _Asking:
                 version=versions.pop() if len(versions) == 1 else None,
                 is_version_checked=self._health.version.is_configured,
                 detail=detail if is_good or short else f"the answers differ; {detail}",
+                cookies=frozenset().union(*(lane.cookies for lane in self._lanes.values())),
             )
 
     def _told(self, name: str) -> str:

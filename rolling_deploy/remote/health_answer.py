@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rolling_deploy.remote.cookies import take_in
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -29,11 +31,13 @@ class Judged:
     Attributes:
         version: what the answer says it serves; None when it says nothing, or is not asked.
         detail: the answer, for a person, safe to print.
+        cookies: names of the cookies that the answers set.
     """
 
     is_good: bool
     version: str | None
     detail: str
+    cookies: frozenset[str] = frozenset()
 
 
 def visible(text: str | bytes, limit: int = BODY_SHOWN_MAX) -> str:
@@ -119,7 +123,11 @@ def judge(
         if version is not None or not wrong:
             wrong += _wrong_version(version, version_answer, wanted_version)
     shown = _shown(answer, secrets)
-    return Judged(not wrong, version, "; ".join([*wrong, shown]) if wrong else shown)
+    cookies: dict[str, str] = {}
+    for line in (*answer.set_cookies, *(version_answer.set_cookies if version_answer else ())):
+        take_in(cookies, line)
+    detail = "; ".join([*wrong, shown]) if wrong else shown
+    return Judged(not wrong, version, detail, frozenset(cookies))
 
 
 def version_in(source: VersionSource, answer: HttpAnswer) -> str | None:

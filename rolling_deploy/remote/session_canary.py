@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rolling_deploy.remote.canary_session import Asked, Node, Session, Visitor
+from rolling_deploy.remote.canary_session import Asked, BadAnswer, Node, Session, Visitor
 from rolling_deploy.remote.http import NoAnswer
 from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import CanarySettings
@@ -70,7 +70,7 @@ def keep(
                     f"{said} on {made_on.name}, {there} on {read_on.name}"
                 )
                 return _result(Outcome.FAILED, reason, begun), ()
-    except _Broken as error:
+    except (_Broken, BadAnswer) as error:
         return _result(Outcome.FAILED, str(error), begun), ()
     except NoAnswer as error:
         return _result(Outcome.UNKNOWN, str(error), begun), ()
@@ -97,8 +97,9 @@ def prove(
             under it are no fault then.
 
     Returns:
-        DONE with what was proven; FAILED with the direction that broke and both answers;
-        UNKNOWN when a node could not be asked; NOT_CHECKED when there was nothing to prove with.
+        DONE with what was proven; FAILED with the direction that broke and both answers, or with
+        the answer of a node that lets nobody in; UNKNOWN when a node could not be asked, or says
+        that it may pass; NOT_CHECKED when there was nothing to prove with.
 
     Crash: the sessions that were made expire as any other.
     """
@@ -108,7 +109,7 @@ def prove(
         proof.kept_are_read(kept)
         if there is not None:
             proof.all_directions(there)
-    except _Broken as error:
+    except (_Broken, BadAnswer) as error:
         return _result(Outcome.FAILED, str(error), begun)
     except NoAnswer as error:
         return _result(Outcome.UNKNOWN, str(error), begun)
@@ -175,7 +176,9 @@ class _Proof:
         """Make, read, write in both directions."""
         visitor, here = self.visitor, self.here
         _expect_nothing_of_a_stranger(visitor, here)
-        session = visitor.make(there)
+        session = self._made_there(there)
+        if session is None:
+            return
         before = self._must_show(visitor.read(session, there), f"made on {there}")
         lives_ms = self.lifetime(session)
         said = visitor.read(session, here)
@@ -194,6 +197,17 @@ class _Proof:
         self.proven.append(f"made on {there.name} and read on {here.name}")
         self._write(session, there)
         self._made_here(there, lives_ms)
+
+    def _made_there(self, there: Node) -> Session | None:
+        """Answers a session of the other release; None when that lets nobody in and is to go."""
+        try:
+            return self.visitor.make(there)
+        except BadAnswer as error:
+            if not self.goes_back:
+                raise
+            # It may be why we go back: whoever has no session there cannot lose it here.
+            self.gaps.append(f"both directions ({error})")
+            return None
 
     def _write(self, session: Session, there: Node) -> None:
         if self.canary.write is None:

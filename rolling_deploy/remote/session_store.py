@@ -20,9 +20,10 @@ import redis.exceptions
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.opener import open_directly
 from rolling_deploy.remote.session_store_address import Address, Form, address_of, shown
-from rolling_deploy.remote.session_store_cluster import ClusterLink, find_cluster
+from rolling_deploy.remote.session_store_cluster import Cluster, ClusterLink, find_cluster
 from rolling_deploy.remote.session_store_link import Link, LinkLost, Login, Said, Why, enter
 from rolling_deploy.remote.session_store_sentinel import elect
+from rolling_deploy.remote.session_store_tls import tls_options, trouble
 
 if TYPE_CHECKING:
     import socket
@@ -58,6 +59,15 @@ class Store:
         """Answers a link to one server; nothing is connected yet."""
         return RedisLink(self, host, port)
 
+    def find_cluster(self) -> Cluster:
+        """Answers the cluster as one of the servers in the url says it.
+
+        Raises:
+            LinkLost: none does.
+        """
+        servers, by_names = self.address.servers, self.address.is_tls
+        return find_cluster(self.dial, servers, self.login, by_names=by_names)
+
 
 def store_of(
     settings: SessionStoreSettings, opener: Opener | None, *, is_binary: bool = False
@@ -66,15 +76,9 @@ def store_of(
 
     Raises:
         LinkLost: a variable that holds a password is not set.
-        ValueError: the settings cannot be right.
+        ValueError: the settings cannot be right, or a file for TLS cannot be used.
     """
     address = address_of(settings.url)
-    tls = None
-    if address.is_tls:
-        # redis-py's own reading of `?ssl_cert_reqs=none` and the like; the rest is not passed on.
-        url = f"rediss://store?{address.query}"
-        said = redis.connection.parse_url(url)  # type: ignore[no-untyped-call] # not typed
-        tls = {key: value for key, value in said.items() if key.startswith("ssl_")}
     username = settings.username or address.username
     return Store(
         address,
@@ -82,7 +86,7 @@ def store_of(
         settings.timeout_ms,
         Login(username, _secret(settings.password_env), address.db),
         Login("", _secret(settings.sentinel_password_env)),
-        tls,
+        tls_options(settings, address),
         is_binary,
     )
 
@@ -157,7 +161,7 @@ def open_masters(
             yield {str(store.address): link}, ""
             return
         with _telling_no_secret(store):
-            cluster = find_cluster(store.dial, store.address.servers, store.login)
+            cluster = store.find_cluster()
         for server in cluster.masters:
             link = store.dial(*server)
             ends.callback(link.close)
@@ -165,7 +169,7 @@ def open_masters(
                 enter(link, store.login)
                 links[shown(server)] = link
             except LinkLost as error:
-                missing.append(f"{shown(server)}: {hidden(store.login, str(error))}")
+                missing.append(f"{shown(server)}: {hidden(store, str(error))}")
         if not links:
             raise LinkLost("; ".join(missing) or "the cluster names no master")
         yield links, "; ".join(missing)
@@ -179,7 +183,7 @@ def link_to(store: Store) -> Link:
     """
     address = store.address
     if address.form is Form.CLUSTER:
-        cluster = find_cluster(store.dial, address.servers, store.login)
+        cluster = store.find_cluster()
         return ClusterLink(store.dial, cluster, store.login)
     server = address.servers[0]
     if address.form is Form.SENTINEL:
@@ -220,12 +224,15 @@ def _telling_no_secret(store: Store) -> Iterator[None]:
     try:
         yield
     except LinkLost as error:
-        raise LinkLost(hidden(store.login, str(error))) from error
+        raise LinkLost(hidden(store, str(error))) from error
 
 
-def hidden(login: Login, text: str) -> str:
-    """Answers the text without the password, should a server ever repeat it."""
-    return text.replace(login.password, HIDDEN) if login.password else text
+def hidden(store: Store, text: str) -> str:
+    """Answers the text without the passwords, should a server ever repeat one."""
+    for password in (store.login.password, store.sentinel_login.password):
+        if password:
+            text = text.replace(password, HIDDEN)
+    return text
 
 
 class _OpenedConnection(redis.connection.Connection):
@@ -234,6 +241,7 @@ class _OpenedConnection(redis.connection.Connection):
     def __init__(self, *, opener: Opener, timeout_ms: int, **options: Any) -> None:
         self._opener = opener
         self._timeout_ms = timeout_ms
+        self.is_reached = False
         super().__init__(  # type: ignore[no-untyped-call] # not typed
             socket_timeout=timeout_ms / 1000,
             socket_connect_timeout=timeout_ms / 1000,
@@ -250,6 +258,7 @@ class _OpenedConnection(redis.connection.Connection):
         except (CannotReach, ForwardingRefused) as error:
             raise redis.exceptions.ConnectionError(str(error)) from error
         stream.settimeout(self._timeout_ms / 1000)
+        self.is_reached = True
         return stream
 
     def _begin(self, _: object) -> None:
@@ -276,6 +285,9 @@ class RedisLink:
             decode_responses=not store.is_binary,
             **(store.tls or {}),
         )
+        self._store = store
+        self._server = (host, port)
+        self._has_answered = False
         self.asking = "connecting"
         self.slowest = ""
         self.slowest_ms = 0
@@ -285,7 +297,7 @@ class RedisLink:
         try:
             self._connection.connect()
         except redis.exceptions.RedisError as error:
-            raise LinkLost(str(error)) from error
+            raise LinkLost(self._told(error)) from error
 
     def ask(self, *commands: tuple[str | bytes, ...]) -> list[Said]:
         """Send the commands in one round trip and give their answers in order."""
@@ -295,7 +307,7 @@ class RedisLink:
             self._connection.send_packed_command(self._connection.pack_commands(commands))
             return [self._read() for _ in commands]
         except (redis.exceptions.RedisError, OSError, ValueError) as error:
-            raise LinkLost(f"{error} ({self.asking})") from error
+            raise LinkLost(f"{self._told(error)} ({self.asking})") from error
         finally:
             took_ms = round((time.monotonic() - begun) * 1000)
             if took_ms >= self.slowest_ms:
@@ -305,7 +317,29 @@ class RedisLink:
         """Close the connection; whoever waits on it gets an error at once."""
         self._connection.disconnect()
 
+    def _told(self, error: Exception) -> str:
+        """Answers what is lost, for a person; of TLS more than OpenSSL says."""
+        tls, place = self._store.tls, shown(self._server)
+        is_late = isinstance(error, redis.exceptions.TimeoutError)
+        if tls is not None:
+            is_named = self._server in self._store.address.servers
+            if said := trouble(error, place, is_named=is_named, options=tls):
+                return said
+            if is_late and self.asking == "connecting" and self._connection.is_reached:
+                return f"{place} is reached, but TLS is not begun in time: does it speak TLS there?"
+        if self._has_answered or is_late or not self._connection.is_reached:
+            return str(error)
+        if tls is None:
+            return f"{error}; if it speaks TLS only, the url should begin with `rediss`"
+        hint = "" if "ssl_certfile" in tls else "; it may want a certificate, `tls_certificate`"
+        return f"{error}{hint}"
+
     def _read(self) -> Said:
+        said = self._answer()
+        self._has_answered = True
+        return said
+
+    def _answer(self) -> Said:
         try:
             return Said(self._connection.read_response(disconnect_on_error=False))
         except redis.exceptions.NoPermissionError as error:

@@ -19,7 +19,7 @@ URL_SHAPE = (
 )
 _URL = re.compile(
     r"(?P<tls>rediss?)(?:\+(?P<form>sentinel|cluster))?://(?:(?P<user>[^@/?#]*)@)?"
-    r"(?P<servers>[^@/?#]+)(?P<path>/[^?#]*)?(?:\?(?P<query>.*))?"
+    r"(?P<servers>[^@/?#]+)(?P<path>/[^?#]*)?"
 )
 _SERVER = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>[0-9]+))?")
 
@@ -42,7 +42,6 @@ class Address:
     Attributes:
         servers: the one server; or the sentinels; or some of the cluster.
         master: the name that the sentinels know the master by.
-        query: what follows `?`, for TLS.
     """
 
     form: Form
@@ -51,7 +50,6 @@ class Address:
     db: int
     username: str
     is_tls: bool
-    query: str
 
     def __str__(self) -> str:
         """Answers it for a person."""
@@ -98,7 +96,6 @@ def address_of(url: str) -> Address:
         int(digits),
         unquote(user),
         matched["tls"] == "rediss",
-        matched["query"] or "",
     )
 
 

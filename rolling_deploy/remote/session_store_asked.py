@@ -27,7 +27,6 @@ from rolling_deploy.remote.session_store_checks import (
 from rolling_deploy.remote.session_store_cluster import (
     Cluster,
     ClusterLink,
-    find_cluster,
     names_for_each,
 )
 from rolling_deploy.remote.session_store_info import (
@@ -138,9 +137,8 @@ class _Check:
     def cluster(self) -> tuple[list[Check], Sample]:
         """Examine every master, and write a canary key on each."""
         store = self.store
-        asked = partial(find_cluster, store.dial, store.address.servers, store.login)
         try:
-            found = self._in_time(asked, "the cluster")
+            found = self._in_time(store.find_cluster, "the cluster")
         except LinkLost as error:
             found = str(error)
         if isinstance(found, str):
@@ -240,7 +238,7 @@ def _the_rest() -> Check:
 
 def _without(store: Store, check: Check) -> Check:
     """Answers the line with the password hidden, should a server ever repeat it."""
-    return replace(check, detail=hidden(store.login, check.detail))
+    return replace(check, detail=hidden(store, check.detail))
 
 
 def _as_elected(told: Check) -> Check:

@@ -19,6 +19,11 @@ REDIRECTS_MAX = 4
 NAMES_TRIED_MAX = 10_000
 MOVED_WORDS = 3
 SLOTS_WORDS = 3
+NODES_WORDS = 8
+"""Of one server in the answer, before its slots."""
+
+Masters = dict[Server, tuple[tuple[int, int], ...]]
+"""Which slots each serves, as first and last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,14 @@ class Cluster:
         return None
 
 
-def find_cluster(dial: Dial, seeds: Sequence[Server], login: Login) -> Cluster:
+def find_cluster(
+    dial: Dial, seeds: Sequence[Server], login: Login, *, by_names: bool = False
+) -> Cluster:
     """Ask the servers of the url, one after the other, until one knows the cluster.
+
+    Args:
+        by_names: where a server says both its address and its name, take the name, which is what
+            a certificate is for.
 
     Raises:
         LinkLost: none does.
@@ -54,15 +65,36 @@ def find_cluster(dial: Dial, seeds: Sequence[Server], login: Login) -> Cluster:
         link = dial(*seed)
         try:
             enter(link, login)
-            said = link.ask(("CLUSTER", "SLOTS"))[0]
-            if not said.is_error:
-                return Cluster(seed, _masters(said.value, seed), tuple(silent))
-            silent.append(f"{shown(seed)}: {said.error}")
+            masters = _ask(link, seed, login, by_names=by_names)
+            return Cluster(seed, masters, tuple(silent))
         except LinkLost as error:
             silent.append(f"{shown(seed)}: {error}")
         finally:
             link.close()
     raise LinkLost("; ".join(silent))
+
+
+def _ask(link: Link, seed: Server, login: Login, *, by_names: bool) -> Masters:
+    """Answers the masters by whichever of the two commands the user may run.
+
+    Raises:
+        LinkLost: neither, or the server is none of a cluster.
+    """
+    slots = link.ask(("CLUSTER", "SLOTS"))[0]
+    if not slots.is_error:
+        return _by_slots(slots.value, seed)
+    if slots.why is not Why.DENIED:
+        raise LinkLost(slots.error)
+    nodes = link.ask(("CLUSTER", "NODES"))[0]
+    if not nodes.is_error:
+        return by_nodes(_text(nodes.value), seed, by_names=by_names)
+    if nodes.why is not Why.DENIED:
+        raise LinkLost(nodes.error)
+    user = login.username or "default"
+    raise LinkLost(
+        f"user `{user}` may run neither CLUSTER SLOTS nor CLUSTER NODES, one of which says where "
+        f"the keys are: `ACL SETUSER {user} +cluster|slots` on every server of the cluster"
+    )
 
 
 def slot_of(key: str) -> int:
@@ -161,9 +193,9 @@ class ClusterLink:
         return said
 
 
-def _masters(said: object, seed: Server) -> dict[Server, tuple[tuple[int, int], ...]]:
+def _by_slots(said: object, seed: Server) -> Masters:
     """Answers the masters out of CLUSTER SLOTS; an address without a host means the one asked."""
-    found: dict[Server, tuple[tuple[int, int], ...]] = {}
+    found: Masters = {}
     for entry in said if isinstance(said, list) else []:
         if not isinstance(entry, list) or len(entry) < SLOTS_WORDS:
             continue
@@ -172,6 +204,33 @@ def _masters(said: object, seed: Server) -> dict[Server, tuple[tuple[int, int], 
         server = (seed[0] if host in {"", "?"} else host, int(master[1]))
         found[server] = (*found.get(server, ()), (int(first), int(last)))
     return found
+
+
+def by_nodes(said: str, seed: Server, *, by_names: bool) -> Masters:
+    """Answers the masters out of CLUSTER NODES: a line each,
+    `id ip:port@bus,name flags master ping pong epoch link slots...`.
+
+    In the order of their slots. Of one that moves (`[5->-id]`) only who has it now is told here.
+    """
+    found: Masters = {}
+    for row in said.splitlines():
+        words = row.split()
+        if len(words) < NODES_WORDS or "master" not in words[2].split(","):
+            continue
+        address, _, names = words[1].partition(",")
+        host, _, port = address.partition("@")[0].rpartition(":")
+        name = names.partition(",")[0]
+        if by_names and name and name != "?":
+            host = name
+        ranges = tuple(_slots(word) for word in words[NODES_WORDS:] if not word.startswith("["))
+        if ranges and port.isdigit():
+            found[host.strip("[]") or seed[0], int(port)] = ranges
+    return dict(sorted(found.items(), key=lambda one: one[1]))
+
+
+def _slots(word: str) -> tuple[int, int]:
+    first, _, last = word.partition("-")
+    return int(first), int(last or first)
 
 
 def _text(word: object) -> str:

@@ -130,7 +130,7 @@ def _write(store: Store, link: Link, key_prefix: str, *, canary: bool) -> Mark:
     key, value = next(canary_names(key_prefix)), secrets.token_hex(16)
     said = link.ask(("SET", key, value, "EX", str(EXPIRES_S), "NX"))[0]
     if said.is_error:
-        return Mark(server=server, gap=hidden(store.login, said.error))
+        return Mark(server=server, gap=hidden(store, said.error))
     return Mark(key, value, server)
 
 
@@ -180,7 +180,7 @@ def _ask(settings: SessionStoreSettings, place: Place, mark: Mark) -> Heard:
             enter_each(store, link)
         return _judge(store, link, mark)
     except LinkLost as error:
-        return Heard(Verdict.REFUSED, hidden(store.login, str(error)))
+        return Heard(Verdict.REFUSED, hidden(store, str(error)))
     finally:
         link.close()
 
@@ -188,7 +188,7 @@ def _ask(settings: SessionStoreSettings, place: Place, mark: Mark) -> Heard:
 def _judge(store: Store, link: Link, mark: Mark) -> Heard:
     ping = link.ask(("PING",))[0]
     if ping.is_error and ping.why is not Why.DENIED:
-        return Heard(Verdict.REFUSED, hidden(store.login, ping.error))
+        return Heard(Verdict.REFUSED, hidden(store, ping.error))
     role, server = ("master", "") if store.address.form is Form.CLUSTER else _identity(link)
     if role not in {"", "master"}:
         return Heard(Verdict.REFUSED, f"role should be master, is {role}")
@@ -196,7 +196,7 @@ def _judge(store: Store, link: Link, mark: Mark) -> Heard:
         return _by_identity(server, mark)
     said = link.ask(("GET", mark.key))[0]
     if said.is_error:
-        return Heard(Verdict.REFUSED, hidden(store.login, said.error))
+        return Heard(Verdict.REFUSED, hidden(store, said.error))
     if said.value != mark.value:
         return Heard(
             Verdict.REFUSED, "another store answers: the canary key that was written is not in it"

@@ -9,6 +9,7 @@ from rolling_deploy.rollout.logouts import Logouts, Pace, signs_text
 from rolling_deploy.rollout.record import Record
 
 NO_WAVE = "no backend was stopped for the release"
+NOT_BACK = "no wave was back in rotation with the release"
 
 
 def logouts_object(record: Record) -> dict[str, Any] | None:
@@ -44,6 +45,8 @@ def logouts_lines(record: Record) -> list[str]:
         return [f"logged-out users: not checked ({NO_WAVE})"]
     lines = [f"not checked: {gap}" for gap in _gaps(record)]
     names = _read_from(logouts)
+    if not record.watched and not logouts.count:
+        return [*lines, f"logged-out users: not checked ({NOT_BACK})"]
     if not names:
         return [*lines, "logged-out users: not checked by any log"]
     said = signs_text(logouts)

@@ -16,6 +16,8 @@ having had nothing to say.
 | give_up_untouched | a load balancer is cut off or edited, too  | give up what is claimed    |
 |                   | many requests failed, or the direction     | and unchanged              |
 |                   | changed                                    |                            |
+| give_up_logged_out| users are being logged out, as the look    | give up what is claimed    |
+|                   | before the stop has shown                  | and unchanged              |
 | stage             | an artifact is not staged                  | stage all of them          |
 | keep_sessions     | no session of the release in service is    | make some, and have        |
 |                   | kept, and nothing was claimed yet          | another backend read them  |
@@ -71,7 +73,13 @@ from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.rotation import drain, put_back, release, take_out
 from rolling_deploy.rollout.sessions import continuity, keep_sessions
 from rolling_deploy.rollout.view import View
-from rolling_deploy.rollout.watching import mark_logs, mind_logouts, what_to_mark, what_to_watch
+from rolling_deploy.rollout.watching import (
+    give_up_logged_out,
+    mark_logs,
+    mind_logouts,
+    what_to_mark,
+    what_to_watch,
+)
 
 
 def interest(record: Record) -> Interest:
@@ -120,6 +128,7 @@ RULES: tuple[Callable[[View], Move | None], ...] = (
     await_earlier,
     count,
     give_up_untouched,
+    give_up_logged_out,
     stage,
     keep_sessions,
     keep_capacity,

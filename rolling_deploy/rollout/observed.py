@@ -107,12 +107,15 @@ class Health:
             answer carried none.
         is_version_checked: a version source is configured.
         detail: the last answer, for a person.
+        cookies: names of the cookies that the answers set; a session's says that each question
+            begins a session.
     """
 
     is_good: bool
     version: str | None = None
     is_version_checked: bool = True
     detail: str = ""
+    cookies: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from rolling_deploy.rollout.capacity import witnesses
 from rolling_deploy.rollout.ending import end
-from rolling_deploy.rollout.facts import Cause, Direction, Marked, Purpose, Waiting, Watched
+from rolling_deploy.rollout.facts import (
+    Cause,
+    Direction,
+    GaveUp,
+    Marked,
+    Purpose,
+    Waiting,
+    Watched,
+)
 from rolling_deploy.rollout.limits import wait_within
 from rolling_deploy.rollout.logouts import (
     LOG_ENDS,
@@ -17,7 +25,7 @@ from rolling_deploy.rollout.logouts import (
 )
 from rolling_deploy.rollout.move import Move, Note, Sign
 from rolling_deploy.rollout.record import Record
-from rolling_deploy.rollout.view import View
+from rolling_deploy.rollout.view import View, untouched_of
 
 
 def _watches(record: Record) -> bool:
@@ -80,6 +88,18 @@ def _news_of_logouts(view: View) -> Logouts:
     if seen is None:
         return Logouts(gaps=frozenset({"logs and sessions were not looked at"}))
     return seen.since(view.record.logouts or Logouts())
+
+
+def give_up_logged_out(view: View) -> Move | None:
+    """The look right before a stop also shows what was written since the last wave was watched.
+    Nothing of this wave is changed yet: it goes back in as it is, and the rollout halts.
+    """
+    untouched = untouched_of(view)
+    logged_out = _logged_out(view.record) if untouched else ""
+    if not logged_out:
+        return None
+    reason = f"users are being logged out: {logged_out}"
+    return Note((GaveUp(untouched, Cause.SESSIONS, reason),))
 
 
 def mind_logouts(view: View) -> Move | None:

@@ -65,6 +65,25 @@ def test_a_good_backend_is_good_after_exactly_the_streak() -> None:
         assert "from lb1: 200 in " in health.detail
 
 
+def test_cookies_that_are_set_are_told_and_those_that_are_dropped_are_not() -> None:
+    def sets(asked: Asked) -> Says:
+        cookie = "JSESSIONID=1F; Path=/; HttpOnly"
+        if asked.path == "/version":
+            cookie = "theme=dark"
+        elif asked.number == 1:
+            cookie = "old=; Max-Age=0"
+        return Says(headers={"Set-Cookie": cookie, "X-Version": "2.0"})
+
+    apart = replace(PLAIN, version=VersionSource(header="X-Version", path="/version"))
+    with running_app(sets) as app:
+        health = asked_from(app, apart)
+        assert health.is_good, health
+        assert health.cookies == {"JSESSIONID", "theme"}
+        assert len(app.asked) == 6
+    with running_app(lambda _: Says()) as app:
+        assert asked_from(app, PLAIN).cookies == frozenset()
+
+
 def test_every_source_must_have_its_own_streak() -> None:
     with running_app(lambda _: serving("2.0")) as app:
         both: dict[str, Opener] = {"lb1": open_directly, "lb2": open_directly}

@@ -50,6 +50,9 @@ class Release:
     shows_all: bool = False
     has_token: bool = False
     keeps_writes: bool = True
+    login_status: int = 302
+    write_status: int = 200
+    sets_cookie: bool = True
 
 
 @dataclass
@@ -108,6 +111,12 @@ class Application(BaseHTTPRequestHandler):
         fields, (key, session) = self.fields(), self.session()
         if self.release.has_token and fields.get("_csrf") != f"t-{session.get('user', 'nobody')}":
             self.answer(403, "forged")
+        elif self.path == "/login" and self.release.login_status != 302:
+            self.answer(self.release.login_status, "no database")
+        elif self.path == "/login" and not self.release.sets_cookie:
+            self.answer(200, "welcome", ("Set-Cookie", "theme=dark"))
+        elif self.path == "/cart" and key and self.release.write_status != 200:
+            self.answer(self.release.write_status, "no stock")
         elif self.path == "/login" and fields.get("password") == PASSWORD:
             key = secrets.token_hex(8)
             made = {"user": fields["user"], "cart": [], "form": self.release.form}
@@ -223,6 +232,59 @@ def test_each_direction_that_a_release_breaks_is_named_with_both_answers(
     assert re.search(said, result.detail), result.detail
 
 
+REFUSING = {
+    "a login that fails": (Release(login_status=500), "POST /login with 500 `no database`"),
+    "a login that is gone": (Release(login_status=404), "POST /login with 404 `no database`"),
+    "a login without a session": (
+        Release(sets_cookie=False),
+        "set no cookie `JSESSIONID` on /login (it set theme): 200 `welcome`",
+    ),
+    "a cart that fails": (Release(write_status=500), "POST /cart with 500 `no stock`"),
+}
+
+
+@pytest.mark.parametrize("flaw", list(REFUSING))
+def test_a_node_that_refuses_has_failed_and_its_answer_is_shown(store: Store, flaw: str) -> None:
+    release, said = REFUSING[flaw]
+    result = proved(store, release)
+    assert result.outcome is Outcome.FAILED, result.detail
+    assert said in result.detail
+    assert "app1 (1)" in result.detail
+    with node("app1", release, store) as one, node("app2", OLD, store) as two:
+        kept, _ = keep(CANARY, one, two, count=1)
+    assert kept.outcome is (Outcome.DONE if "cart" in flaw else Outcome.FAILED), kept.detail
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_says_that_it_may_pass_is_asked_again(store: Store, status: int) -> None:
+    result = proved(store, Release(login_status=status))
+    assert result.outcome is Outcome.UNKNOWN
+    assert f"POST /login with {status} `no database`" in result.detail
+
+
+def test_a_release_that_lets_nobody_in_does_not_hold_up_the_way_back_from_it(store: Store) -> None:
+    with node("app3", OLD, store) as one:
+        _, kept = keep(CANARY, one, one, count=1)
+    with node("app1", OLD, store) as here, node("app2", Release(login_status=500), store) as bad:
+        result = prove(CANARY, here, bad, kept, store.lifetime, goes_back=True)
+        assert result.outcome is Outcome.DONE, result.detail
+        assert "1 session from before is read on app1 (1)" in result.detail
+        assert "not checked: both directions (app2 (1) answers POST /login" in result.detail
+        assert prove(CANARY, here, bad, kept, store.lifetime).outcome is Outcome.FAILED
+        # The one that we go back to has to let people in.
+        result = prove(CANARY, bad, here, kept, store.lifetime, goes_back=True)
+        assert result.outcome is Outcome.FAILED, result.detail
+
+
+def test_a_password_that_is_not_set_has_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CANARY_PASSWORD")
+    result = proved(store, OLD)
+    assert result.outcome is Outcome.FAILED
+    assert result.detail == "environment variable CANARY_PASSWORD is not set"
+
+
 def test_a_page_that_shows_it_to_everybody_proves_nothing(store: Store) -> None:
     canary = replace(CANARY, expect="user canary")
     result = proved(store, replace(OLD, shows_all=True), canary)
@@ -233,12 +295,14 @@ def test_a_page_that_shows_it_to_everybody_proves_nothing(store: Store) -> None:
 def test_what_is_found_before_it_was_written_proves_nothing(store: Store) -> None:
     result = proved(store, OLD, replace(CANARY, written="cart"))
     assert "before it was written" in result.detail
-    assert result.outcome is not Outcome.DONE
+    assert result.outcome is Outcome.FAILED
 
 
 def test_a_token_against_forged_requests_is_carried_over(store: Store) -> None:
     guarded = replace(OLD, has_token=True)
-    assert proved(store, guarded).outcome is Outcome.UNKNOWN
+    without = proved(store, guarded)
+    assert without.outcome is Outcome.FAILED
+    assert "answers POST /cart with 403 `forged`" in without.detail
     csrf = CsrfSettings(pattern='name="_csrf" value="([^"]+)"', field="_csrf")
     result = proved(store, guarded, replace(CANARY, csrf=csrf))
     assert result.outcome is Outcome.DONE, result.detail

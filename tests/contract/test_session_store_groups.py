@@ -14,7 +14,7 @@ from rolling_deploy.operations.store_places import check_store
 from rolling_deploy.remote.session_sample import sample_sessions
 from rolling_deploy.remote.session_store import open_link, remaining_ms
 from rolling_deploy.remote.session_store_asked import check_session_store
-from rolling_deploy.remote.session_store_cluster import slot_of
+from rolling_deploy.remote.session_store_cluster import by_nodes, slot_of
 from rolling_deploy.remote.session_store_link import LinkLost
 from rolling_deploy.remote.session_store_sentinel import Answer, judge
 from rolling_deploy.rollout.observed import Check, Verdict
@@ -247,6 +247,69 @@ def test_a_hash_tag_in_the_prefix_keeps_the_canary_where_the_sessions_are(
     lines = examine(in_cluster(servers, key_prefix="{shop}:session:"))
     assert lines["canary write"].detail == "1 key"
     assert with_verdict(lines, Verdict.REFUSED) == set()
+
+
+SEES_NO_SLOTS = "~* +@all -cluster +cluster|info"
+"""What a user may do who was made for Redisson, but for the command that it asks."""
+
+
+def with_user(servers: tuple[RedisServer, ...], name: str, rights: str) -> None:
+    for server in servers:
+        with contextlib.closing(server.client()) as admin:
+            admin.execute_command("ACL", "SETUSER", name, "reset", "on", "nopass", *rights.split())
+
+
+def test_a_user_who_may_only_ask_for_the_nodes_of_a_cluster_is_enough(
+    servers: tuple[RedisServer, ...],
+) -> None:
+    with_user(servers, "app", f"{SEES_NO_SLOTS} +cluster|nodes")
+    settings = in_cluster(servers, username="app")
+    lines = examine(settings)
+    of_clusters = {"cluster servers", "slots", "cluster"}
+    assert with_verdict(lines, Verdict.OK) == ALL_LINES | of_clusters, lines
+    asked = examine(in_cluster(servers))
+    for name in ("cluster servers", "slots", "canary write"):
+        assert lines[name].detail == asked[name].detail, "the same as by CLUSTER SLOTS"
+
+
+def test_what_a_user_lacks_who_may_ask_nothing_of_a_cluster_is_said(
+    servers: tuple[RedisServer, ...], tmp_path: Path
+) -> None:
+    with_user(servers, "blind", SEES_NO_SLOTS)
+    lines = examine(in_cluster(servers, username="blind"))
+    said = "user `blind` may run neither CLUSTER SLOTS nor CLUSTER NODES"
+    assert_refused(lines, "reach", said)
+    assert "`ACL SETUSER blind +cluster|slots`" in lines["reach"].detail
+    fleet = Fleet(tmp_path, cluster_url(servers), ("web1", "web2"), ", username: blind")
+    told = {check.name: check for check in fleet.ask()}
+    assert_refused(told, "from app1, app2", said)
+
+
+def test_a_server_of_no_cluster_is_said_to_be_none() -> None:
+    with redis_server() as alone:
+        lines = examine(in_cluster((alone,)))
+    assert_refused(lines, "reach", "cluster support disabled")
+
+
+@pytest.mark.parametrize("by_names", [False, True])
+def test_the_nodes_of_a_cluster_are_read_as_every_release_of_redis_writes_them(
+    *, by_names: bool
+) -> None:
+    seed = ("seed", 7000)
+    said = """\
+a1 10.0.0.1:7000@17000,r1.example master - 0 1 1 connected 0-99 200
+b2 10.0.0.2:7000@17000,r2.example slave a1 0 1 1 connected
+c3 :7002@17002,,shard-id=x myself,master - 0 0 3 connected 100-199 [7->-a1] [8-<-b2]
+d4 fd00::4:7003@17003 master,fail - 1 1 4 disconnected 300-16383
+e5 10.0.0.5:7000 master - 0 1 5 connected
+f6 :0@0 master,noaddr - 0 1 6 disconnected
+"""
+    first = "r1.example" if by_names else "10.0.0.1"
+    assert by_nodes(said, seed, by_names=by_names) == {
+        (first, 7000): ((0, 99), (200, 200)),
+        ("seed", 7002): ((100, 199),),
+        ("fd00::4", 7003): ((300, 16383),),
+    }
 
 
 @pytest.mark.parametrize("key", ["", "plain", "{shop}:1", "a{b}c{d}", "{}x", "x{y", "ü{ö}ä"])

@@ -277,6 +277,54 @@ def test_localhost_means_each_node_itself(server: RedisServer, tmp_path: Path) -
         assert "another store answers" in detail
 
 
+def address_line(fleet: Fleet, **words: bool) -> Check | None:
+    """Answers the line about what `localhost` means to several machines, if there is one."""
+    return next((check for check in fleet.ask(**words) if check.name == "address"), None)
+
+
+def test_localhost_on_several_machines_is_told_to_be_as_many_stores(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    url = f"redis://localhost:{server.port}/0"
+    fleet = Fleet(tmp_path, url, ["web1", "web1", "web2"])
+    # A tunnel on each machine leads to the same one: that was seen.
+    assert address_line(fleet) is None
+    with redis_server() as another:
+        fleet.nodes["web2"].finds[server.port] = another.port
+        told = address_line(fleet)
+        assert told is not None
+        assert told.verdict is Verdict.WARNING
+        assert f"`{url}` means each machine itself" in told.detail
+        assert "the backends stand on web1, web2" in told.detail
+        assert "name one address that all of them reach" in told.detail
+        assert address_line(fleet, canary=False) is not None
+        # A status asks from one place and cannot tell.
+        status = check_store(fleet.site, (), canary=False, is_patient=False)
+        assert [check.name for check in status if check.name == "address"] == []
+        # Not asked from there: then nobody has seen that it is the same.
+        assert address_line(Fleet(tmp_path, url, ["web1", "web2"], ", asked_from: via")) is not None
+    fleet.nodes["web2"].fails[server.port] = ForwardingRefused("refused", is_prohibited=True)
+    assert address_line(fleet) is not None
+
+
+@pytest.mark.parametrize(
+    ("host", "machines", "more"),
+    [
+        ("localhost", ("web1", "web1"), ""),
+        ("localhost", ("web1", "web2"), ", via: web1"),
+        ("store.example", ("web1", "web2"), ""),
+    ],
+)
+def test_an_address_that_is_one_place_is_no_line(
+    server: RedisServer, tmp_path: Path, host: str, machines: tuple[str, ...], more: str
+) -> None:
+    fleet = Fleet(tmp_path, f"redis://{host}:{server.port}/0", machines, more)
+    assert address_line(fleet) is None
+    for node in fleet.nodes.values():
+        node.fails[server.port] = ForwardingRefused("refused", is_prohibited=False)
+    assert address_line(fleet) is None
+
+
 def test_localhost_on_the_named_machine_is_nobody_elses(
     server: RedisServer, tmp_path: Path
 ) -> None:

@@ -62,7 +62,10 @@ def play(folder: Path, *words: str) -> tuple[list[tuple[str, ...]], str]:
     assert usual or "taken on this machine" in told
     rows = re.findall(r"^(\S+) +([\d,]+) +(\d+) +(\d+)  (\w+)", said, re.MULTILINE)
     assert all(int(count.replace(",", "")) >= USERS for _, count, *_ in rows)
-    return [(release, failed, out, what) for release, _, failed, out, what in rows], told
+    seen: list[tuple[str, ...]] = [
+        (release, failed, out, what) for release, _, failed, out, what in rows
+    ]
+    return seen, f"{told}\n{said}"
 
 
 @pytest.mark.every
@@ -83,6 +86,10 @@ def test_the_demo_rolls_one_release_and_stops_two_and_nobody_is_logged_out(folde
     # What a person sees on the way: the reasons, in the words of the command itself.
     assert "before the rollout is not read on tomcat1 (2.0-prefix)" in told
     assert "aborted: tomcat1: back on what ran before, serving" in told
+    # And what was read of their logs while the first one rolled.
+    assert "whether users are logged out, by the logs of tomcat1, tomcat2" in told
+    assert re.search(r"no sign of users logged out: the logs of tomcat1, tomcat2, [\d,]{4,}", told)
+    assert "logged-out users: not checked (no wave was back in rotation with the release)" in told
 
 
 @pytest.mark.every

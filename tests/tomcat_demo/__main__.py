@@ -39,7 +39,8 @@ def show(options: argparse.Namespace) -> None:
     acts = [act for act in ACTS if options.only in {None, act.release}]
     servers, jars = parts()
     directory = Path(tempfile.mkdtemp(prefix="rolling-deploy-demo-tomcat-")).resolve()
-    counted = replace(shop(), inventory=f"{CANARY}\nlosses:\n  access_logs: {{}}\n")
+    watched = "losses:\n  access_logs: {}\nlogout_watch: {}\n"
+    counted = replace(shop(), inventory=f"{CANARY}\n{watched}")
     fleet = TomcatFleet(
         directory, servers, jars, counted, tomcat_ports=tomcat_ports(), is_temporary=True
     )

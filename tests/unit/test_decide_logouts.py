@@ -14,6 +14,7 @@ from rolling_deploy.rollout.facts import (
     Decided,
     Direction,
     Fact,
+    GaveUp,
     Halted,
     Marked,
     Opened,
@@ -39,6 +40,7 @@ from rolling_deploy.rollout.logouts import (
 )
 from rolling_deploy.rollout.move import Act, Finish, Halt, Note, Sign, Wait
 from rolling_deploy.rollout.observed import Seen
+from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Activate, Goal
 from tests.drive import resume, run
 from tests.values import (
@@ -184,6 +186,43 @@ def test_in_between_nobody_waits_and_the_waves_before_are_read_too() -> None:
     assert asked.backends >= {"app1", "app2", "app3"}
     (fact,) = facts_of(decide(after, look(QUIET)))
     assert isinstance(fact, Watched)
+
+
+def about_to_stop(opening: Opened, seen_then: Logouts, *more: Fact) -> Record:
+    """Answers a record whose second wave is claimed, out, and looked at right before its stop."""
+    facts = [*released(opening, Watched(1, QUIET)), *more, Claimed(2, ("app2",))]
+    return record(opening, *facts, Waiting(LOG_ENDS), Marked(("app2",), ("app3",), seen_then))
+
+
+def test_a_line_that_is_seen_right_before_the_next_stop_halts_before_it() -> None:
+    opening = first()
+    at_mark = replace(said(), ends={"app2 /log": "9:1"})
+    before = about_to_stop(opening, at_mark)
+    (fact,) = facts_of(decide(before, seen(FOUND, GOOD)))
+    assert isinstance(fact, GaveUp)
+    assert (fact.backends, fact.cause) == (("app2",), Cause.SESSIONS)
+    told = forecast(before, seen(FOUND, GOOD))
+    steps = [step for move in told.moves if isinstance(move, Act) for step in move.steps]
+    assert not [step for step in steps if isinstance(step, Activate)]
+    halt = told.moves[-1]
+    assert isinstance(halt, Halt)
+    assert halt.halted.cause is Cause.SESSIONS
+    assert f"app1 (1 line says that a session cannot be read: {LINE})" in halt.halted.reason
+    assert told.record.changed == {"app1"}
+    assert not told.record.left_out
+
+
+def test_without_a_line_or_after_a_persons_answer_the_next_stop_follows() -> None:
+    opening = first()
+    for before in (
+        about_to_stop(opening, QUIET),
+        about_to_stop(
+            opening, said(), Halted(Cause.SESSIONS, "users are logged out"), Decided("someone")
+        ),
+        about_to_stop(first(logout_lines_max=1), said()),
+    ):
+        moves = forecast(before, seen(FOUND, GOOD)).moves
+        assert Act((Activate("app2", Goal.RELEASE),)) in moves
 
 
 def test_after_the_last_wave_it_is_waited_again_before_all_is_done() -> None:

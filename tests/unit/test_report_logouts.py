@@ -38,6 +38,16 @@ def test_without_a_wave_it_is_not_checked_either() -> None:
     ]
 
 
+def test_where_no_wave_came_back_with_the_release_it_is_not_checked() -> None:
+    before = facts(QUIET)[:2]
+    assert logouts_lines(record(FIRST, *before)) == [
+        "logged-out users: not checked (no wave was back in rotation with the release)"
+    ]
+    # What was seen all the same, right before the stop, is said.
+    loud = (before[0], Marked(("app1",), ("app2",), replace(LOUD, ends=BEFORE.ends)))
+    assert logouts_lines(record(FIRST, *loud))[0].startswith("users were logged out: app1 (2 lines")
+
+
 def test_adopting_says_nothing_of_it() -> None:
     assert logouts_lines(record(opened(purpose=Purpose.ADOPT))) == []
 
