@@ -27,6 +27,7 @@ class HostTarget:
             the managed file, and stop and start where they go to a service manager. Other stop and
             start commands run as they are written, or the application would run as root.
         keepalive_s: SSH keepalive interval; a silent link is given up after three of them.
+        jump: the machine through which this one is reached; None is directly.
     """
 
     name: str
@@ -39,6 +40,7 @@ class HostTarget:
     connect_timeout_ms: int = 10_000
     keepalive_s: int = 5
     sudo: bool = False
+    jump: HostTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +267,10 @@ class SessionStoreSettings:
             sentinel calls one dead after 30 s by default and needs some more for the rest.
         password_env: environment variable that holds the password.
         sentinel_password_env: that of the sentinels, which know no password of the master's.
+        tls_ca: file on the operator's machine with an authority that is believed beside those that
+            this machine trusts.
+        tls_certificate: file there of our own certificate: Redis wants one unless told otherwise.
+        tls_key: file there of its key; empty: it is in the same file.
         key_prefix: prefix of the session keys, so that the canary is judged by the same ACL.
         session_key: the key of one session, `{id}` for the value of its cookie; empty means that
             it is not known, so no session is looked at in the store.
@@ -286,6 +292,9 @@ class SessionStoreSettings:
     username: str = ""
     password_env: str = ""
     sentinel_password_env: str = ""
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
     key_prefix: str = ""
     session_key: str = ""
     sample_max: int = 500

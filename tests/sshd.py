@@ -202,7 +202,11 @@ def running(
 
 
 class CutProxy:
-    """A TCP relay in front of a server that can stop carrying bytes without closing anything."""
+    """A TCP relay in front of a server that can stop carrying bytes without closing anything.
+
+    Attributes:
+        accepted: how many connections it has taken.
+    """
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -210,6 +214,7 @@ class CutProxy:
         self.port: int = self._listener.getsockname()[1]
         self._is_open = threading.Event()
         self._is_open.set()
+        self.accepted = 0
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -233,7 +238,12 @@ class CutProxy:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
+                self.accepted += 1
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._to))
+                except OSError:
+                    near.close()
+                    continue
                 self._sockets += [near, far]
                 for one, other in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=(one, other), daemon=True).start()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rolling_deploy.inventory.fields import Shape
+from rolling_deploy.inventory.jumps import jumps
 from rolling_deploy.inventory.kinds import SERVER_KEYS
 from rolling_deploy.inventory.machine_shapes import LoadBalancerShape, ServerShape
 from rolling_deploy.inventory.merge import Effective, Given, effective, given, place_key
@@ -64,7 +65,7 @@ REMOTE_PATHS = frozenset(
     {"file", "state_dir", "binary", "config", "prefix", "pid_file", "catalina_base"}
     | {"catalina_home", "java_home", "root"}
 )
-LOCAL_PATHS = frozenset({"key", "known_hosts", "artifact"})
+LOCAL_PATHS = frozenset({"key", "known_hosts", "artifact", "tls_ca", "tls_certificate", "tls_key"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,19 +92,20 @@ def build(shape: InventoryShape, source: Source) -> Inventory:
     used = {balancer.host for balancer in load_balancers.values()}
     used |= {backend.host for backend in settings.values()}
     used |= {given(store).get("via", "")} - {""}
+    through = jumps(shape)
     return Inventory(
         path=str(source.path.absolute()),
         digest=source.digest,
         application=shape.application,
         fleet=_fleet(shape, settings),
-        hosts={name: _host(name, shape, source) for name in shape.hosts if name in used},
+        hosts={name: _host(name, shape, source, through) for name in shape.hosts if name in used},
         load_balancers=load_balancers,
         upstreams={
             upstream.name: settings_of(UpstreamSettings, given(upstream))
             for upstream in shape.upstreams
         },
         backends=settings,
-        session_store=settings_of(SessionStoreSettings, given(store)),
+        session_store=settings_of(SessionStoreSettings, given(store), None, source),
         template=source.template,
         template_name=source.template_name,
         variables=shape.variables or {},
@@ -152,9 +154,12 @@ def _plain(key: str, value: object) -> object:
     return value
 
 
-def _host(name: str, shape: InventoryShape, source: Source) -> HostTarget:
+def _host(
+    name: str, shape: InventoryShape, source: Source, through: Mapping[str, str]
+) -> HostTarget:
     own = shape.hosts[name]
-    computed = {"name": name, "address": own.address or name}
+    jump = _host(through[name], shape, source, through) if name in through else None
+    computed = {"name": name, "address": own.address or name, "jump": jump}
     return settings_of(HostTarget, given(shape.ssh) | given(own), computed, source)
 
 

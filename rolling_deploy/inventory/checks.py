@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from rolling_deploy.inventory.fields import MUST
+from rolling_deploy.inventory.jumps import check_jumps
 from rolling_deploy.inventory.merge import Effective, defaults, effective, given
 from rolling_deploy.inventory.model import (
     STRATEGIES,
@@ -36,6 +37,7 @@ def check(inventory: InventoryShape, problems: Problems) -> None:
     backends = effective(inventory)
     _check_missing(problems)
     _check_hosts(inventory, backends, problems)
+    check_jumps(inventory, problems)
     are_lines_sound = _check_servers(inventory, problems)
     _check_upgrades(backends, problems)
     for backend in (defaults(inventory), *backends):

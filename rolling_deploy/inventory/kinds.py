@@ -238,6 +238,10 @@ def _identifier_objection(text: str) -> str:
 Text = Annotated[str, Kind("text", lambda text: "" if text.strip() else NO)]
 Flag = Annotated[bool, Kind("`true` or `false`", lambda _: "")]
 Name = Annotated[str, Kind(f"a name of {NAME_WORDS}", _name_objection)]
+NameOrNone = Annotated[
+    str | None,
+    Kind(f"a name of {NAME_WORDS}, or `null`", lambda t: "" if t is None else _name_objection(t)),
+]
 Host = Annotated[str, Kind("a host name or an IP address", _host_objection)]
 Address = Annotated[str, Kind("an address `host:port`", _address_objection)]
 Ip = Annotated[str, Kind("an IP address", _is_ip)]

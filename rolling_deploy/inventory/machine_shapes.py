@@ -47,10 +47,18 @@ class SshShape(Shape):
         "run the few commands that need it through `sudo -n`; of stop and start only those of "
         "`systemctl`, `service` and `rc-service`, others run as written",
     )
+    jump: kinds.NameOrNone = same(
+        HostTarget,
+        "jump",
+        "the machine, one of `hosts`, through which SSH goes, as with OpenSSH's ProxyJump; it may "
+        "have a `jump` itself. What `ssh` names holds for all but that one and those on the way to "
+        "it; `null` under a machine: directly",
+        "none: directly",
+    )
 
 
 class HostShape(SshShape):
-    """One machine reached by SSH; its keys override those of `ssh`."""
+    """One machine reached by SSH, or a jump host; its keys override those of `ssh`."""
 
     address: kinds.Host = worked_out("the machine's name", "host name or IP address")
 
@@ -101,7 +109,8 @@ class NginxShape(Shape):
         LoadBalancerSettings,
         "other_masters",
         "what to do about a second nginx master on the machine: `ignore` says that a person "
-        "knows it to be unrelated",
+        "knows it to be unrelated, and so are the workers left in a container whose own master "
+        "has gone",
     )
     acknowledged_routes: list[kinds.Address] = same(
         LoadBalancerSettings,

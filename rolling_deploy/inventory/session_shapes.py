@@ -87,7 +87,7 @@ class SessionStoreShape(Shape):
 
     url: kinds.RedisUrl = must(
         "the server, the sentinels with the name of the master, or some of a cluster's servers; "
-        "`rediss` for TLS; never with a password"
+        "`rediss` for TLS, with the sentinels too; never with a password"
     )
     via: kinds.Name = same(
         SessionStoreSettings,
@@ -115,6 +115,25 @@ class SessionStoreShape(Shape):
         "sentinel_password_env",
         "environment variable that holds the password of the sentinels",
         "no password",
+    )
+    tls_ca: kinds.LocalPath = same(
+        SessionStoreSettings,
+        "tls_ca",
+        "file on this machine with the certificate of an authority of your own, which is believed "
+        "beside those that this machine trusts",
+        "none",
+    )
+    tls_certificate: kinds.LocalPath = same(
+        SessionStoreSettings,
+        "tls_certificate",
+        "file on this machine with our certificate, which Redis asks for by default",
+        "none is shown",
+    )
+    tls_key: kinds.LocalPath = same(
+        SessionStoreSettings,
+        "tls_key",
+        "file on this machine with its key, without a password",
+        "`tls_certificate`",
     )
     key_prefix: kinds.Text = same(
         SessionStoreSettings,

@@ -96,9 +96,10 @@ class Site:
         """
         missing = {host: what for host, what in hosts.items() if host in self.unreachable}
         if missing:
-            reasons = "; ".join(
-                f"{host} ({what}): {self.why_not(host)}" for host, what in missing.items()
-            )
+            by_reason: dict[str, list[str]] = {}  # one, where a jump host is what is not reached
+            for host, what in missing.items():
+                by_reason.setdefault(self.why_not(host), []).append(f"{host} ({what})")
+            reasons = "; ".join(f"{', '.join(who)}: {why}" for why, who in by_reason.items())
             raise MachineUnreachable(
                 f"cannot reach {', '.join(missing)}",
                 where=reasons,

@@ -1,7 +1,7 @@
 """The SSH connection to a machine: one for the whole run, many commands and streams at once.
 
 paramiko does the protocol. `~/.ssh/config` is not read (see `ssh_login`): jump hosts and aliases
-written there have no effect.
+written there have no effect; `HostTarget.jump` has (see `ssh_line`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ with left_out("invoke"):  # paramiko runs `Match exec` of ~/.ssh/config with it,
 
 from rolling_deploy.remote.quoting import command_line
 from rolling_deploy.remote.ssh_exec import FAILURES, Input, run_on
-from rolling_deploy.remote.ssh_hosts import KnownHosts, known_hosts_at
-from rolling_deploy.remote.ssh_login import ChannelRefused, Transport, open_transport
+from rolling_deploy.remote.ssh_hosts import KnownHosts
+from rolling_deploy.remote.ssh_line import Line, connect_ms
+from rolling_deploy.remote.ssh_login import ChannelRefused, ends, loss_of
 from rolling_deploy.remote.ssh_sessions import Sessions
 from rolling_deploy.remote.ssh_stream import bridge, left_ms, open_forwarded, start_relay
 from rolling_deploy.settings import HostTarget
@@ -34,10 +35,6 @@ RELAYS_MAX = 4
 
 REFUSALS_MAX = 10
 REFUSAL_PAUSE_S = 0.05
-
-DYING_S = 1.0
-"""How long a link whose write failed is given to be seen as dead by its own thread, which a busy
-machine may wake late. A live one costs this only where it has failed already."""
 
 PARALLEL_DEFAULT = 12
 """Connections opened at once: 8 to 16 were best for 100 machines, more only cost CPU."""
@@ -54,28 +51,27 @@ class SshConnection:
 
     Attributes:
         channels_opened: how many channels were opened so far, for measurements.
-        links_opened: how many connections were opened so far; more than before, and what went
-            over the earlier one was lost.
     """
 
     def __init__(self, target: HostTarget, known_hosts: KnownHosts | None = None) -> None:
-        self._target = target
-        self._known_hosts = known_hosts or known_hosts_at(target.known_hosts)
-        self._transport: Transport | None = None
-        self._connecting = threading.Lock()
-        self._failure: tuple[float, CannotReach] | None = None
-        self._closing = threading.Event()
+        self._line = Line(target, known_hosts)
         self._is_prohibited = False
         self._sessions = Sessions(SESSIONS_MAX)
         self._relays = threading.Semaphore(RELAYS_MAX)
         self._counting = threading.Lock()
         self.channels_opened = 0
-        self.links_opened = 0
 
     @property
     def target(self) -> HostTarget:
         """The machine this connection leads to."""
-        return self._target
+        return self._line.target
+
+    @property
+    def links_opened(self) -> int:
+        """Answers how many connections were opened so far; more than before, and what went over
+        the earlier one was lost.
+        """
+        return self._line.opened
 
     @property
     def forwarding(self) -> str:
@@ -88,14 +84,14 @@ class SshConnection:
         Raises:
             CannotReach: with the reason.
         """
-        self._live()
+        self._line.transport()
 
     def close(self) -> None:
-        """Close the connection for good; commands that run go on by themselves."""
-        self._closing.set()
-        transport = self._transport
-        if transport is not None:
-            transport.close()
+        """Close the connection for good; commands that run go on by themselves.
+
+        With it goes the one to its jump host, unless another machine's needs that.
+        """
+        self._line.close()
 
     def run(
         self,
@@ -152,11 +148,11 @@ class SshConnection:
 
     def _forward(self, host: str, port: int, deadline: float) -> socket.socket:
         for attempt in (1, 2):
-            transport = self._live(deadline)
+            transport = self._line.transport(deadline)
             try:
                 channel = open_forwarded(transport, host, port, left_ms(deadline))
             except FAILURES as error:
-                if not _ends(transport, deadline):
+                if not ends(transport, deadline):
                     detail = f"{host}:{port}: no answer in time"
                     raise ForwardingRefused(detail, is_prohibited=False) from error
                 if attempt == 1:
@@ -199,7 +195,7 @@ class SshConnection:
         """
         attempts, refusals = 2, 0
         while True:
-            transport = self._live(deadline)
+            transport = self._line.transport(deadline)
             try:
                 channel = transport.open("session", timeout_s=left_ms(deadline) / 1000)
             except ChannelRefused as error:
@@ -207,42 +203,15 @@ class SshConnection:
                 if not self._sessions.queue_again(deadline) and refusals > REFUSALS_MAX:
                     raise CannotReach(f"it refuses to open a session: {error}") from error
                 # A session that just ended may not be counted out over there yet.
-                self._closing.wait(min(REFUSAL_PAUSE_S, left_ms(deadline) / 1000))
+                self._line.closing.wait(min(REFUSAL_PAUSE_S, left_ms(deadline) / 1000))
             except FAILURES as error:
                 attempts -= 1
                 # A write to a dead link fails here before the thread that reads it has noticed.
-                if not attempts or not _ends(transport, deadline):
+                if not attempts or not ends(transport, deadline):
                     raise CannotReach(f"no session could be opened: {error}") from error
             else:
                 self._count()
                 return channel
-
-    def _live(self, deadline: float | None = None) -> Transport:
-        """Answers a transport that is alive as far as can be told, connecting if there is none.
-
-        Raises:
-            CannotReach: connecting failed; whoever waited meanwhile gets the same reason.
-        """
-        asked = time.monotonic()
-        with self._connecting:
-            if self._closing.is_set():
-                raise CannotReach("the connection is closed")
-            if self._transport is not None and self._transport.is_active():
-                return self._transport
-            if self._failure is not None and self._failure[0] > asked:
-                raise CannotReach(str(self._failure[1]))
-            timeout_ms = self._target.connect_timeout_ms
-            if deadline is not None:
-                timeout_ms = min(timeout_ms, left_ms(deadline))
-            try:
-                self._transport = open_transport(self._target, self._known_hosts, timeout_ms)
-            except CannotReach as error:
-                self._failure = (time.monotonic(), error)
-                raise
-            self.links_opened += 1
-            if self._closing.is_set():
-                self._transport.close()
-            return self._transport
 
     def _count(self) -> None:
         with self._counting:
@@ -250,20 +219,14 @@ class SshConnection:
 
     def _why_lost(self, channel: paramiko.Channel) -> str:
         """Answers why the link under the channel is gone, or nothing when it is not."""
-        if self._closing.is_set():
+        if self._line.closing.is_set():
             return "we closed the connection"
         transport = channel.get_transport()
         # paramiko closes the channels first when a link breaks; its thread ends right after.
-        if channel.eof_received or not _ends(transport):
+        if channel.eof_received or not ends(transport):
             return ""
-        reason = str(transport.saved_exception or "")
+        reason = loss_of(transport)
         return f"the connection was lost: {reason}" if reason else "the connection was lost"
-
-
-def _ends(transport: paramiko.Transport, deadline: float | None = None) -> bool:
-    """Answers whether the transport is dead, or is before `DYING_S` and the deadline are over."""
-    transport.join(DYING_S if deadline is None else min(DYING_S, left_ms(deadline) / 1000))
-    return not transport.is_alive()
 
 
 def _not_started(detail: str) -> Answer:
@@ -278,52 +241,54 @@ def connect_all(
     Answers, by machine name, the connection or why there is none. Bounded: a machine whose
     connecting hangs beyond its limits (a resolver, an agent) is given up and named.
     """
-    waiting: queue.SimpleQueue[HostTarget] = queue.SimpleQueue()
-    arrived: queue.SimpleQueue[tuple[str, SshConnection | CannotReach]] = queue.SimpleQueue()
-    wanted = {target.name: target for target in targets}
-    for target in wanted.values():
-        waiting.put(target)
+    waiting: queue.SimpleQueue[SshConnection] = queue.SimpleQueue()
+    arrived: queue.SimpleQueue[tuple[str, CannotReach | None]] = queue.SimpleQueue()
+    # All are there from the beginning, so that a jump host's connection outlasts every failure.
+    wanted = {target.name: SshConnection(target) for target in targets}
+    for connection in wanted.values():
+        waiting.put(connection)
 
     def work() -> None:
         while True:
             try:
-                target = waiting.get_nowait()
+                connection = waiting.get_nowait()
             except queue.Empty:
                 return
-            arrived.put((target.name, _connected(target)))
+            arrived.put((connection.target.name, _why_not(connection)))
 
     workers = min(parallel, len(wanted))
     for number in range(workers):
         threading.Thread(target=work, name=f"ssh connect {number + 1}", daemon=True).start()
-    return _gather(wanted, arrived, workers)
+    failures = _gather(wanted, arrived, workers)
+    for name in failures:
+        wanted[name].close()
+    return {name: failures.get(name, connection) for name, connection in wanted.items()}
 
 
-def _connected(target: HostTarget) -> SshConnection | CannotReach:
+def _why_not(connection: SshConnection) -> CannotReach | None:
     try:
-        connection = SshConnection(target)
         connection.connect()
     except CannotReach as error:
         return error
-    return connection
+    return None
 
 
 def _gather(
-    wanted: Mapping[str, HostTarget],
-    arrived: queue.SimpleQueue[tuple[str, SshConnection | CannotReach]],
+    wanted: Mapping[str, SshConnection],
+    arrived: queue.SimpleQueue[tuple[str, CannotReach | None]],
     workers: int,
-) -> dict[str, SshConnection | CannotReach]:
-    """Collect the results, waiting at most twice what each round of workers may take."""
-    found: dict[str, SshConnection | CannotReach] = {}
-    slowest_s = max((t.connect_timeout_ms for t in wanted.values()), default=0) / 1000
+) -> dict[str, CannotReach]:
+    """Answers why some failed, waiting at most twice what each round of workers may take."""
+    found: dict[str, CannotReach | None] = {}
+    slowest_s = max((connect_ms(c.target) for c in wanted.values()), default=0) / 1000
     rounds = -(-len(wanted) // max(workers, 1))
     deadline = time.monotonic() + 2 * slowest_s * rounds
     while len(found) < len(wanted):
         try:
-            name, result = arrived.get(timeout=max(deadline - time.monotonic(), 0.01))
+            name, failure = arrived.get(timeout=max(deadline - time.monotonic(), 0.01))
         except queue.Empty:
             break
-        found[name] = result
-    return {
-        name: found.get(name, CannotReach("connecting hangs (name resolution, or the SSH agent)"))
-        for name in wanted
-    }
+        found[name] = failure
+    hangs = CannotReach("connecting hangs (name resolution, or the SSH agent)")
+    reasons = {name: found.get(name, hangs) for name in wanted}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

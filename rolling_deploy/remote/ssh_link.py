@@ -6,7 +6,7 @@ import errno
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -14,6 +14,60 @@ if TYPE_CHECKING:
 UNSENT_BYTES_MAX = 128 * 1024
 """How much unsent data the kernel queues before a write waits. Keeps a keepalive from queueing
 behind megabytes of an upload on a slow line, where it would look like silence."""
+
+
+class Carrier(Protocol):
+    """What carries one SSH connection: a `Link`, or a stream through a jump host."""
+
+    def expect_answer(self) -> None:
+        """From now on the other side has to show a sign of life."""
+
+    def close(self) -> None:
+        """Close, and wake whoever waits in a read."""
+
+
+class Silence:
+    """For how long the other side has owed a sign of life."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._since: float | None = None
+        self._is_full = False
+
+    def expect(self) -> None:
+        """From now on the other side has to show a sign of life."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def heard(self) -> None:
+        """Something arrived."""
+        self._since = None
+
+    def found_full(self) -> None:
+        """Nothing more could be sent: room in a full buffer would be a sign of life too."""
+        self._is_full = True
+        self.expect()
+
+    def sent(self) -> None:
+        """Something could be sent."""
+        if self._is_full:
+            # Room in a full buffer means that the other side acknowledged something.
+            self._is_full = False
+            self._since = None
+
+    def begin_again(self) -> None:
+        """What is owed is owed from now on only."""
+        if self._since is not None:
+            self._since = time.monotonic()
+
+    def give_up_if_too_long(self) -> None:
+        """Raise ConnectionAbortedError when it has lasted too long."""
+        since = self._since
+        if since is not None and time.monotonic() - since > self._most_s:
+            # Not ETIMEDOUT: Python makes that a TimeoutError, which readers take as "try again".
+            raise ConnectionAbortedError(
+                errno.ECONNABORTED, f"no sign of life for {self._most_s:.0f} s"
+            )
 
 
 class Link(socket.socket):
@@ -29,23 +83,20 @@ class Link(socket.socket):
     def __init__(self, plain: socket.socket, silence_max_s: float) -> None:
         """Take over `plain`, which is empty afterwards."""
         super().__init__(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        self._silence_max_s = silence_max_s
-        self._expecting_since: float | None = None
-        self._is_full = False
+        self._silence = Silence(silence_max_s)
 
     def expect_answer(self) -> None:
         """From now on the other side has to show a sign of life."""
-        if self._expecting_since is None:
-            self._expecting_since = time.monotonic()
+        self._silence.expect()
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """As `socket.recv`; raises ConnectionAbortedError after too long a silence."""
         try:
             data = super().recv(bufsize, flags)
         except TimeoutError:
-            self._give_up_if_silent()
+            self._silence.give_up_if_too_long()
             raise
-        self._expecting_since = None
+        self._silence.heard()
         return data
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
@@ -53,14 +104,10 @@ class Link(socket.socket):
         try:
             sent = super().send(data, flags)
         except TimeoutError:
-            self._is_full = True
-            self.expect_answer()
-            self._give_up_if_silent()
+            self._silence.found_full()
+            self._silence.give_up_if_too_long()
             raise
-        if self._is_full:
-            # Room in a full buffer means that the other side acknowledged something.
-            self._is_full = False
-            self._expecting_since = None
+        self._silence.sent()
         return sent
 
     def close(self) -> None:
@@ -68,14 +115,6 @@ class Link(socket.socket):
         with suppress(OSError):
             self.shutdown(socket.SHUT_RDWR)
         super().close()
-
-    def _give_up_if_silent(self) -> None:
-        since = self._expecting_since
-        if since is not None and time.monotonic() - since > self._silence_max_s:
-            # Not ETIMEDOUT: Python makes that a TimeoutError, which readers take as "try again".
-            raise ConnectionAbortedError(
-                errno.ECONNABORTED, f"no sign of life for {self._silence_max_s:.0f} s"
-            )
 
 
 def open_link(address: str, port: int, *, timeout_s: float, silence_max_s: float) -> Link:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from contextlib import closing
+from typing import Protocol
 
 import paramiko
 from paramiko.common import cMSG_GLOBAL_REQUEST
@@ -19,7 +20,7 @@ from paramiko.common import cMSG_GLOBAL_REQUEST
 from rolling_deploy.remote.connection import CannotReach
 from rolling_deploy.remote.ssh_hosts import HostKey, HostKeyRefused, KnownHosts
 from rolling_deploy.remote.ssh_keys import candidates
-from rolling_deploy.remote.ssh_link import Link, open_link
+from rolling_deploy.remote.ssh_link import Carrier, open_link
 from rolling_deploy.settings import HostTarget
 
 # paramiko reports from its own threads, with tracebacks; what matters is in our own reasons.
@@ -50,6 +51,10 @@ BANNER_TRIES_MAX = 3
 
 BANNER_PAUSE_S = 0.3
 
+DYING_S = 1.0
+"""How long a link whose write failed is given to be seen as dead by its own thread, which a busy
+machine may wake late. A live one costs this only where it has failed already."""
+
 
 class ChannelRefused(Exception):
     """The machine refused to open a channel.
@@ -63,16 +68,27 @@ class ChannelRefused(Exception):
         self.code = code
 
 
+class Through(Protocol):
+    """A jump host on the way to a machine; `ssh_line.JumpHost` is the real one."""
+
+    def open(self, address: str, port: int, *, timeout_s: float, silence_max_s: float) -> Carrier:
+        """Open a stream from the jump host to `address:port`.
+
+        Raises:
+            CannotReach: the jump host is not reached, refuses, or does not reach it.
+        """
+
+
 class Transport(paramiko.Transport):
-    """A paramiko transport over a Link, with keepalives that demand an answer.
+    """A paramiko transport over a carrier, with keepalives that demand an answer.
 
     paramiko keeps the reason of a refused channel in one place for all threads, where one thread
     takes another's; `open` gives each its own.
     """
 
-    def __init__(self, link: Link) -> None:
-        super().__init__(link)
-        self._link = link
+    def __init__(self, carrier: Carrier) -> None:
+        super().__init__(carrier)  # type: ignore[arg-type] # the stubs know fewer of its sockets
+        self._carrier = carrier
         self._opening = threading.local()
         self._refusals: dict[int, ChannelRefused] = {}
         options = self.get_security_options()
@@ -124,12 +140,32 @@ class Transport(paramiko.Transport):
         message.add_byte(cMSG_GLOBAL_REQUEST)
         message.add_string("keepalive@openssh.com")
         message.add_boolean(True)
-        self._link.expect_answer()
+        self._carrier.expect_answer()
         self._send_user_message(message)  # type: ignore[attr-defined] # missing in the stubs
+
+
+def ends(transport: paramiko.Transport, deadline: float | None = None) -> bool:
+    """Answers whether the transport is dead, or is before `DYING_S` and the deadline are over."""
+    transport.join(DYING_S if deadline is None else min(DYING_S, _left(deadline)))
+    return not transport.is_alive()
+
+
+def loss_of(transport: paramiko.Transport) -> str:
+    """Answers why a transport that is dead died, as far as it is known."""
+    error = transport.saved_exception
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error or "")
 
 
 class _Dropped(Exception):
     """The machine closed the connection before it said anything."""
+
+
+def place_of(target: HostTarget) -> str:
+    """Answers where a machine is, for a person."""
+    way = f" through {target.jump.name}" if target.jump else ""
+    return f"{user_of(target)}@{target.address} port {target.port}{way}"
 
 
 def user_of(target: HostTarget) -> str:
@@ -137,20 +173,26 @@ def user_of(target: HostTarget) -> str:
     return target.user or getpass.getuser()
 
 
-def open_transport(target: HostTarget, known_hosts: KnownHosts, timeout_ms: int) -> Transport:
+def open_transport(
+    target: HostTarget,
+    known_hosts: KnownHosts,
+    timeout_ms: int,
+    through: Through | None = None,
+) -> Transport:
     """Open and log in to one connection.
 
     Args:
         timeout_ms: for everything together: name, TCP, key exchange, login.
+        through: the jump host, where the machine is not reached directly.
 
     Raises:
         CannotReach: with the reason; the connection is closed then.
     """
     deadline = time.monotonic() + timeout_ms / 1000
-    place = f"{user_of(target)}@{target.address} port {target.port}"
+    place = place_of(target)
     for attempt in range(1, BANNER_TRIES_MAX + 1):
         try:
-            return _open_once(target, known_hosts, deadline)
+            return _open_once(target, known_hosts, deadline, through)
         except _Dropped as dropped:
             if attempt == BANNER_TRIES_MAX or time.monotonic() + BANNER_PAUSE_S > deadline:
                 raise CannotReach(f"{place}: {dropped}") from dropped
@@ -184,15 +226,18 @@ def _reason(error: Exception, timeout_ms: int) -> str:
     return reason or type(error).__name__
 
 
-def _open_once(target: HostTarget, known_hosts: KnownHosts, deadline: float) -> Transport:
+def _open_once(
+    target: HostTarget, known_hosts: KnownHosts, deadline: float, through: Through | None
+) -> Transport:
     interval_s = max(target.keepalive_s, 1)
-    link = open_link(
+    reach = open_link if through is None else through.open
+    carrier = reach(
         target.address,
         target.port,
         timeout_s=_left(deadline),
         silence_max_s=interval_s * (SILENT_INTERVALS - 1),
     )
-    transport = Transport(link)
+    transport = Transport(carrier)
     try:
         _prefer_known_kinds(transport, known_hosts.kinds_for(target))
         _negotiate(transport, deadline)
@@ -202,7 +247,7 @@ def _open_once(target: HostTarget, known_hosts: KnownHosts, deadline: float) -> 
         transport.demand_answers(interval_s)
     except BaseException:
         transport.close()
-        link.close()
+        carrier.close()
         raise
     return transport
 

@@ -41,9 +41,20 @@ def own_server(kind: str, tmp_path: Path) -> Iterator[SshServer]:
         yield one
 
 
-@pytest.fixture
-def connection(server: SshServer) -> Iterator[SshConnection]:
-    one = SshConnection(server.target())
+@pytest.fixture(scope="module")
+def gate(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    """A jump host."""
+    with running(kind, tmp_path_factory.mktemp("gate")) as one:
+        yield one
+
+
+@pytest.fixture(params=["straight", "through a jump host"])
+def connection(request: pytest.FixtureRequest, server: SshServer) -> Iterator[SshConnection]:
+    jump = None
+    if request.param != "straight":
+        gate: SshServer = request.getfixturevalue("gate")
+        jump = gate.target(name="gate")
+    one = SshConnection(server.target(jump=jump))
     yield one
     one.close()
 

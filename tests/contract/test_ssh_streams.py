@@ -36,11 +36,19 @@ def server(
         yield one
 
 
-@pytest.fixture
-def connection(server: SshServer) -> Iterator[SshConnection]:
-    one = SshConnection(server.target())
-    yield one
-    one.close()
+@pytest.fixture(params=["straight", pytest.param("through a jump host", marks=pytest.mark.every)])
+def connection(
+    request: pytest.FixtureRequest, server: SshServer, tmp_path: Path
+) -> Iterator[SshConnection]:
+    if request.param == "straight":
+        one = SshConnection(server.target())
+        yield one
+        one.close()
+        return
+    with running(server.kind, tmp_path / "gate") as gate:
+        one = SshConnection(server.target(jump=gate.target(name="gate")))
+        yield one
+        one.close()
 
 
 class Service:

@@ -3,8 +3,7 @@
 | machine | on it |
 |---|---|
 | `operator` | the command line, with a state directory of its own |
-| `bastion` | the other host, from which `resume` is run, with another one. The tool itself |
-| | takes no jump hosts, so nothing is tunnelled through it |
+| `bastion` | the other host, from which `resume` is run, with another one |
 | `lb1`, `lb2` | nginx |
 | `web1`, `web2`, `web3` | the application: app1, app2, and app3 with app4 |
 | `redis1`, `redis2` | redis-server and its replica; an address of their own moves between them |
@@ -12,7 +11,8 @@
 
 `mgmt` carries SSH and the operator's check of Redis, `site` the users' requests: cutting a
 machine from one of them leaves the other alone. Every machine has its own disk, a small tmpfs.
-`tests/fleet_rig/tomcats.py` puts real Tomcats in place of the application.
+`tests/fleet_rig/tomcats.py` puts real Tomcats in place of the application, `jumped.py` adds an
+operator who reaches nothing but a jump host.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class NamespacedFleet:
         folder: inventory, keys and artifacts; the machines' own folders lie below it too, each
             seen by that machine only.
         apps: the backends, in the order of the inventory.
+        places: every machine, and where it is on the networks.
         environment: what the inventory names, as operators have it set.
         redis_master: the machine that has the floating addresses now.
     """
@@ -82,6 +83,7 @@ class NamespacedFleet:
     folder: Path
     servers: Servers
     apps: Mapping[str, fleet_texts.App] = field(default_factory=lambda: APPS)
+    places: Mapping[str, fleet_texts.Place] = field(default_factory=lambda: PLACES)
     environment: Mapping[str, str] = field(default_factory=dict)
     machines: dict[str, Machine] = field(default_factory=dict)
     network: Network = field(init=False)
@@ -176,16 +178,14 @@ class NamespacedFleet:
         self.inventory_path.write_text(self._inventory(), encoding="utf-8")
 
     def _make_machines(self) -> None:
-        self.machines = {name: Machine(name) for name in ("switch", *PLACES)}
+        self.machines = {name: Machine(name) for name in ("switch", *self.places)}
         for machine in self.machines.values():
             machine.await_up()
         self.network = Network(self.machines["switch"])
-        plan: dict[str, list[tuple[Machine, str]]] = {"mgmt": [], "site": []}
-        for name, place in PLACES.items():
-            if place.mgmt:
-                plan["mgmt"].append((self.machines[name], place.mgmt))
-            if place.site:
-                plan["site"].append((self.machines[name], place.site))
+        plan: dict[str, list[tuple[Machine, str]]] = {}
+        for name, place in self.places.items():
+            for segment, address in place.on.items():
+                plan.setdefault(segment, []).append((self.machines[name], address))
         self.network.lay(plan)
         for name in (*HOSTS, "redis1", "redis2"):
             self._furnish(name)

@@ -22,6 +22,13 @@ class Place:
 
     mgmt: str = ""
     site: str = ""
+    outside: str = ""
+
+    @property
+    def on(self) -> dict[str, str]:
+        """Answers its addresses by network."""
+        found = {"mgmt": self.mgmt, "site": self.site, "outside": self.outside}
+        return {segment: address for segment, address in found.items() if address}
 
 
 PLACES: Mapping[str, Place] = {
@@ -62,10 +69,10 @@ APPS: Mapping[str, App] = {
 }
 
 
-def sshd_config(name: str, shared: Path, home: Path) -> str:
+def sshd_config(name: str, shared: Path, home: Path, address: str = "") -> str:
     """Answers the configuration of one machine's sshd; what is not here is the default."""
     return f"""\
-ListenAddress {PLACES[name].mgmt}
+ListenAddress {address or PLACES[name].mgmt}
 HostKey {shared}/ssh/host_key_{name}
 PidFile /run/sshd.pid
 AuthorizedKeysFile {shared}/ssh/authorized_keys

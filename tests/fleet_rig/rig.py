@@ -55,7 +55,7 @@ class FleetRig:
         self, *words: str, on: str = "operator", doom: str = "", environment: Mapping[str, str] = {}
     ) -> Command:
         """Start a command on a host; with `doom` the one whose end is chosen (`doomed`)."""
-        more = ["--inventory", str(self.inventory or self.fleet.inventory_path)]
+        more = ["--inventory", str(self.inventory_of(on))]
         more += ["--state-dir", str(self.state_dir(on))]
         if words[0] in ACTING:
             more += ["--output", "json"]
@@ -70,6 +70,11 @@ class FleetRig:
     def do(self, *words: str, on: str = "operator", doom: str = "") -> Ended:
         """Run a command to its end."""
         return self.start(*words, on=on, doom=doom).end()
+
+    def inventory_of(self, host: str) -> Path:
+        """Answers the inventory that a host's operator uses: their own, or everybody's."""
+        own = self.fleet.folder / f"inventory-{host}.yaml"
+        return own if own.exists() else self.inventory or self.fleet.inventory_path
 
     def state_dir(self, host: str) -> Path:
         """Answers a host's own state directory."""

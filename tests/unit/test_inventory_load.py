@@ -34,6 +34,7 @@ from rolling_deploy.inventory.session_shapes import (
     SessionStoreShape,
 )
 from rolling_deploy.inventory.walk import keys_of, shapes_in
+from rolling_deploy.operations.opening import places_of
 from rolling_deploy.rollout.fleet import DrainAtLimit, OnFailure, Policy
 from rolling_deploy.settings import (
     AccessLogSettings,
@@ -319,6 +320,50 @@ def test_only_hosts_that_are_used_are_reached(tmp_path: Path) -> None:
     inventory = load(tmp_path, text)
     assert set(inventory.hosts) == {"lb1", "web1", "redis1"}
     assert inventory.session_store.via == "redis1"
+
+
+def test_a_jump_host_is_reached_as_its_own_entry_says(tmp_path: Path) -> None:
+    text = replaced(
+        SMALL,
+        ("lb1: {}", "lb1: {jump: gate}, gate: {address: 192.0.2.1, port: 2222, sudo: true}"),
+    )
+    text += "ssh: {user: deploy, key: keys/id, keepalive_s: 9}\n"
+    inventory = load(tmp_path, text)
+    lb1, web1 = inventory.hosts["lb1"], inventory.hosts["web1"]
+    assert lb1.jump is not None
+    assert (lb1.jump.name, lb1.jump.address, lb1.jump.port) == ("gate", "192.0.2.1", 2222)
+    assert (lb1.jump.user, lb1.jump.keepalive_s) == ("deploy", 9)
+    assert lb1.jump.key == str(tmp_path / "keys/id")
+    assert (lb1.address, lb1.port, lb1.jump.jump, web1.jump) == ("lb1", 22, None, None)
+    assert set(inventory.hosts) == {"lb1", "web1"}, "a jump host is no machine of the fleet"
+
+
+def test_the_jump_host_of_all_is_left_out_where_it_stands_itself_or_null(tmp_path: Path) -> None:
+    text = replaced(
+        SMALL,
+        ("web1: {}", "web1: {jump: null}, gate: {jump: outer}, outer: {}"),
+    )
+    hosts = load(tmp_path, text + "ssh: {jump: gate}\n").hosts
+    assert hosts["web1"].jump is None
+    gate = hosts["lb1"].jump
+    assert gate is not None
+    assert gate.jump is not None
+    assert (gate.name, gate.jump.name, gate.jump.jump) == ("gate", "outer", None)
+
+
+def test_a_machine_of_the_fleet_may_be_jumped_through(tmp_path: Path) -> None:
+    hosts = load(tmp_path, SMALL + "ssh: {jump: lb1}\n").hosts
+    assert hosts["lb1"].jump is None
+    assert hosts["web1"].jump == hosts["lb1"]
+
+
+def test_the_way_to_a_machine_is_no_part_of_what_a_rollout_is_bound_to(tmp_path: Path) -> None:
+    straight = load(tmp_path, SMALL)
+    bent = load(
+        tmp_path, replaced(SMALL, ("web1: {}", "web1: {}, gate: {}")) + "ssh: {jump: gate}\n"
+    )
+    assert bent.hosts != straight.hosts
+    assert places_of(bent) == places_of(straight)
 
 
 def test_local_paths_are_relative_to_the_inventory_and_may_name_the_home(
