@@ -49,7 +49,7 @@ simulate: $(READY) ## rollouts under mixed misfortune (SEEDS=n), every pair of t
 	PAIRS=all $(BIN)/python -m pytest -p no:randomly tests/exhaustive/test_every_pair.py
 	$(BIN)/python -m tests.simulation.mutants
 
-rig: $(READY) ## the rigs and the contract suite in their long form: kills at every record, an hour or two; needs root
+rig: $(READY) ## the rigs and the contract suite in their long form: kills at every record, for hours; needs root
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -p no:randomly tests/fleet_rig tests/rig tests/contract --every $(RIG)
 
 bench: $(READY) ## this tool and a plain ssh script on the same fleet in turn, with ratios
