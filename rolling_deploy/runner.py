@@ -47,6 +47,14 @@ STANDSTILL_MAX_MS = 5_000
 no time, a laptop that was suspended. Far more than a busy machine takes between two polls, and so
 little that what people do meanwhile is no more than what they do between any look and its act."""
 
+LOOKS_AGAIN_MAX = 5
+"""How often in a row it looks again before it decides: on a machine that gets hardly any time the
+last look is the newest there will be. What is sent is asked once more."""
+
+NOT_SENT_MAX = 10
+"""How often in one life a step may cost no try because it was not sent; then it costs one, so that
+a machine that never gets time comes to a halt."""
+
 GRACE_S = 1.0
 """What runs when a signal comes gets this long to answer; nothing new starts."""
 
@@ -128,6 +136,9 @@ class Runner:
     spawn: Callable[[Work, str], None] = in_thread
     """How slow work is started. Doing it in place instead makes every run repeatable."""
     pulse: Pulse = field(init=False)
+    _looks_again: int = field(default=0, init=False)
+    """In a row."""
+    _not_sent: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.pulse = Pulse(self.clock)
@@ -166,10 +177,11 @@ class Runner:
             # What was noted may ask for more than was looked at; then look again first.
             if not asked.covers(interest(record)):
                 seen, asked = self._look(record)
-            if self.pulse.feel():
+            self._leave_if_asked(record)
+            if self.pulse.feel() and self._looks_again < LOOKS_AGAIN_MAX:
                 seen, asked = self._look_again(record)
                 continue
-            self._leave_if_asked(record)
+            self._looks_again = 0
             move = decide(record, seen)
             match move:
                 case Note():
@@ -192,6 +204,7 @@ class Runner:
 
     def _look_again(self, record: Record) -> tuple[Seen, Interest]:
         """The world went on while we stood still: nothing is decided on what was seen before."""
+        self._looks_again += 1
         self.reporter.event(Said(self.clock.now_ms(), f"{self._standstill()}; looking again"))
         return self._look(record)
 
@@ -235,10 +248,12 @@ class Runner:
         entries = self._in_thread(lambda: self.journal.append(facts, before_acting=acts), record)
         for entry in entries:
             record = self._advance(record, entry)
+            # Whoever reads what is told may be slow: that is felt for each line, not for all.
+            self.pulse.feel()
         # An intent that was written and not begun is in doubt, and looked at: that is safe.
         self._leave_if_asked(record)
         if self.pulse.feel():
-            not_sent = Result(Outcome.REFUSED, f"not sent: {self._standstill()}")
+            not_sent = self._none_was_sent()
             return self._write(record, [Ended(entry.seq, not_sent) for entry in entries]), True
         answers: queue.Queue[tuple[int, Result | BaseException]] = queue.Queue()
         for entry, step in zip(entries, steps, strict=True):
@@ -261,6 +276,12 @@ class Runner:
                 next_step="rolling-deploy status",
             )
         return record, is_anything_done
+
+    def _none_was_sent(self) -> Result:
+        """It stood still after the intents were written: what they rest on is too old."""
+        self._not_sent += 1
+        outcome = Outcome.NOT_SENT if self._not_sent <= NOT_SENT_MAX else Outcome.REFUSED
+        return Result(outcome, f"nothing was sent: {self._standstill()}")
 
     def _start(
         self,

@@ -15,6 +15,7 @@ from rolling_deploy.rollout.facts import (
     Closed,
     Decided,
     DeclaredOff,
+    Ended,
     Ending,
     Forced,
     Intended,
@@ -24,7 +25,7 @@ from rolling_deploy.rollout.facts import (
     Released,
 )
 from rolling_deploy.rollout.journal import Entry, read_chain
-from rolling_deploy.rollout.step import Activate, Goal
+from rolling_deploy.rollout.step import Activate, Goal, Outcome
 from tests.fake_backend import version_of
 from tests.fake_load_balancer import ORIGINAL, PERSON, US, FakeFile, FakeLoadBalancer
 
@@ -140,7 +141,13 @@ class Audit:
         copies = [lb.copy for lb in self.world.balancers.values()]
         longest: tuple[bytes, ...] = max(copies, key=len)
         chain = read_chain(b"".join(longest), "copy")
-        steps = [e.fact.step for e in chain.entries if isinstance(e.fact, Intended)]
+        not_sent = {
+            e.fact.of
+            for e in chain.entries
+            if isinstance(e.fact, Ended) and e.fact.result.outcome is Outcome.NOT_SENT
+        }
+        sent = [e for e in chain.entries if e.seq not in not_sent]
+        steps = [e.fact.step for e in sent if isinstance(e.fact, Intended)]
         counts = Counter((s.backend, s.goal) for s in steps if isinstance(s, Activate))
         self._check_attempts(counts, "intended")
 

@@ -1,4 +1,4 @@
-"""Calls a function among processes of its own, where it can leave some that others would mind."""
+"""Calls a function in a container of sorts, where it can leave what others would mind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from tests.fleet_rig.namespaces import why_not
 
 CALL = """
-import sys
+import subprocess, sys
 from importlib import import_module
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 module, name, *words = sys.argv[1:]
 getattr(import_module(module), name)(*words)
 """
@@ -22,7 +23,7 @@ READY = "ready\n"
 
 @contextmanager
 def called_alone(function: Callable[..., None], *words: str) -> Iterator[None]:
-    """Call it in a process namespace of its own and go on when it says that it is `ready`.
+    """Call it in namespaces of its own and go on when it says that it is `ready`.
 
     It is told that the block is over by the end of its standard input. What it leaves running ends
     with it. Only where `why_not` has no reason.
@@ -36,7 +37,7 @@ def called_alone(function: Callable[..., None], *words: str) -> Iterator[None]:
     assert not why_not()
     unshare = shutil.which("unshare")
     assert unshare
-    alone = [unshare, "--pid", "--fork", "--kill-child", "--mount-proc"]
+    alone = [unshare, "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     called = [sys.executable, "-c", CALL, function.__module__, function.__name__, *words]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(

@@ -15,6 +15,8 @@ from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.record import Record
 from rolling_deploy.rollout.step import Apply, Outcome, Unadopt
 
+NOTHING_DONE = (Outcome.REFUSED, Outcome.NOT_SENT)
+
 
 def summary_object(entries: Sequence[Entry], record: Record) -> dict[str, Any]:
     """Answers the report as one JSON object; `duration_ms` is over all lives of the rollout."""
@@ -78,7 +80,7 @@ def _reloads(entries: Sequence[Entry]) -> dict[str, int]:
     steps = {e.seq: e.fact.step for e in entries if isinstance(e.fact, Intended)}
     counts: dict[str, int] = {}
     for entry in entries:
-        if not isinstance(entry.fact, Ended) or entry.fact.result.outcome is Outcome.REFUSED:
+        if not isinstance(entry.fact, Ended) or entry.fact.result.outcome in NOTHING_DONE:
             continue
         step = steps.get(entry.fact.of)
         if isinstance(step, Apply | Unadopt):

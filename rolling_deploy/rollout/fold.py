@@ -210,9 +210,12 @@ def _ended(record: Record, fact: Ended) -> Record:
         raise RecordWrong(f"an outcome stands for entry {fact.of}, which is no open intent")
     step = record.open_intents[fact.of].step
     intents = {seq: intent for seq, intent in record.open_intents.items() if seq != fact.of}
-    last = {**record.last, step_key(step, record.claims): fact.result}
+    key, outcome = step_key(step, record.claims), fact.result.outcome
+    if outcome is Outcome.NOT_SENT:
+        attempts = {**record.attempts, key: record.attempts[key] - 1}
+        return replace(record, open_intents=intents, attempts=attempts, ended_step=step)
+    last = {**record.last, key: fact.result}
     record = replace(record, open_intents=intents, last=last, ended_step=step)
-    outcome = fact.result.outcome
     match step:
         case Stage() if outcome is Outcome.DONE:
             return replace(record, staged=record.staged | {step.backend})
@@ -369,8 +372,6 @@ def _decided(record: Record, fact: Decided) -> Record:
 def _answered(record: Record) -> Record:
     """The record with its halt answered, and one more attempt for everything."""
     is_about_logouts = record.halted is not None and record.halted.cause is Cause.SESSIONS
-    # It may be morning by now: how fast sessions came before the halt says nothing any more.
-    before = record.pace_before and Pace(gap=ANEW)
     extra = dict(record.extra_attempts)
     for name in {*record.opened.order, *record.opened.load_balancers}:
         extra[name] = extra.get(name, 0) + 1
@@ -382,7 +383,9 @@ def _answered(record: Record) -> Record:
         extra_attempts=extra,
         is_forgiving=record.losses is not None,
         are_logouts_accepted=record.are_logouts_accepted or is_about_logouts,
-        pace_before=before,
+        # It may be morning by now: how fast sessions came before the halt says nothing any more.
+        logouts=record.logouts and replace(record.logouts, pace=None),
+        pace_before=record.pace_before and Pace(gap=ANEW),
     )
 
 

@@ -145,6 +145,8 @@ class Outcome(StrEnum):
     """We died before an outcome was written. Look, never redo."""
     NOT_CHECKED = "not checked"
     """The step is not configured; said so, never counted as fine."""
+    NOT_SENT = "not sent"
+    """Its intent was written, and the machine never heard of it: no try at all."""
 
 
 @dataclass(frozen=True, slots=True)

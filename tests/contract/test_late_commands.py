@@ -17,7 +17,7 @@ from tests.nginx_machine import (  # noqa: F401 # `machine` is a fixture
 
 pytestmark = pytest.mark.timeout(120)
 
-LATE_S = 45
+LATE_S = 75
 
 
 def place(machine: NginxMachine) -> Place:

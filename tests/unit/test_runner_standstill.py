@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from rolling_deploy.errors import Interrupted
 from rolling_deploy.ports import FenceToken, Said, Written
-from rolling_deploy.rollout.facts import Closed, Ended, Ending, Fact, Intended, Opened
+from rolling_deploy.rollout.facts import Closed, Ended, Ending, Fact, Halted, Intended, Opened
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.journal import Entry
 from rolling_deploy.rollout.observed import Interest, Seen
@@ -145,24 +146,63 @@ def test_who_stood_still_after_writing_any_intent_sends_nothing_and_looks_again(
         world.assert_promises_kept()
 
 
-def test_what_was_not_sent_is_written_as_refused_so_nothing_counts_as_changed() -> None:
+def test_what_was_not_sent_is_said_and_is_no_try() -> None:
+    """However few tries a step has: a laptop's lid must not leave a backend out of rotation."""
+    intents = sum(port == "append" and "Intended" in label for port, label in quiet_calls())
+    for number in range(1, intents + 1):
+        world = make_world(3, 2)
+        open_rollout(world, policy=Policy(proves_sessions=True, attempts_max=1))
+        Sleeper(world.lives[-1], "intents", number, MINUTE_MS, MINUTE_MS).run()
+        written = [event for event in world.events if isinstance(event, Written)]
+        not_sent = [
+            event.entry.fact.result
+            for event in written
+            if isinstance(event.entry.fact, Ended)
+            and event.entry.fact.result.outcome is Outcome.NOT_SENT
+        ]
+        assert not_sent, number
+        said = "nothing was sent: this process stood still for 60 s after it looked, or its clock"
+        assert {result.detail for result in not_sent} == {f"{said} was set"}
+        assert set(written[-1].record.attempts.values()) == {1}
+        world.assert_promises_kept()
+
+
+@dataclass
+class Racing:
+    """A clock that runs far too fast, or a machine that gives this process hardly any time."""
+
+    life: Life
+    steady: int = 0
+
+    def now_ms(self) -> int:
+        """Answers the wall clock's time."""
+        return self.life.now_ms()
+
+    def steady_ms(self) -> int:
+        """Answers a time that is a minute later whenever it is asked."""
+        self.steady += MINUTE_MS
+        return self.steady
+
+
+def test_whoever_never_gets_time_comes_to_a_halt_with_everybody_in_rotation() -> None:
     world = opened()
-    number = next(
-        n
-        for n, (_, label) in enumerate(
-            (call for call in quiet_calls() if call[0] == "append" and "Intended" in call[1]), 1
-        )
-        if "activate" in label
-    )
-    Sleeper(world.lives[-1], "intents", number, MINUTE_MS, MINUTE_MS).run()
-    facts = [event.entry.fact for event in world.events if isinstance(event, Written)]
-    refused = [
-        f.result for f in facts if isinstance(f, Ended) and f.result.outcome is Outcome.REFUSED
-    ]
-    assert [result.detail for result in refused] == [
-        "not sent: this process stood still for 60 s after it looked, or its clock was set"
-    ]
-    assert not refused[0].is_fenced
+    life = world.lives[-1]
+    _, end = Runner(life, life, Racing(life), life, life.token, spawn=inline).run()
+    assert isinstance(end, Closed | Halted)
+    assert "nothing was sent: this process stood still" in end.reason
+    assert not [call for call in world.calls if call[0] == "perform"]
+    assert sum(port == "look" for port, _ in world.calls) < 200
+    world.assert_promises_kept()
+
+
+def test_whoever_never_gets_time_hears_a_signal() -> None:
+    world = opened()
+    life = world.lives[-1]
+    runner = Runner(life, life, Racing(life), life, life.token, spawn=inline)
+    runner.stop.request(15)
+    with pytest.raises(Interrupted):
+        runner.run()
+    assert [port for port, _ in world.calls if port != "append"] == ["look"]
 
 
 def test_a_moment_is_no_standstill() -> None:
@@ -218,7 +258,7 @@ def test_what_only_reads_is_not_sent_late_either() -> None:
     Sleeper(world.lives[-1], "intents", number, MINUTE_MS, MINUTE_MS).run()
     facts = [event.entry.fact for event in world.events if isinstance(event, Written)]
     intents = {e.entry.seq: e.entry.fact for e in world.events if isinstance(e, Written)}
-    late = [f for f in facts if isinstance(f, Ended) and "not sent" in f.result.detail]
+    late = [f for f in facts if isinstance(f, Ended) and "nothing was sent" in f.result.detail]
     steps = [intents[ended.of] for ended in late]
     assert all(isinstance(one, Intended) and isinstance(one.step, WarmUp) for one in steps)
     assert steps

@@ -153,13 +153,10 @@ LIST
 
 # Workers whose master is gone: nobody can tell them anything any more.
 say_orphans() {
-    printf '%s\n' "$processes" | awk -v master="$master" -v policy="$policy" "$nested_awk"'
-        { kind[$1] = $5; parent[$1] = $2 }
-        END {
-            for (p in parent)
-                if (kind[p] == "worker" && kind[parent[p]] != "master")
-                    if (policy != "ignore" || !is_nested(p, master)) print "orphan=" p
-        }'
+    find_elsewhere
+    for o_pid in $(orphans worker); do
+        case $elsewhere in *" $o_pid "*) ;; *) say orphan "$o_pid" ;; esac
+    done
 }
 
 real=$(readlink -f "$file") || real=$file

@@ -217,19 +217,28 @@ command_of() {
     printf '%s' "${c_text:-not running}"
 }
 
-# is_nested(PID, MASTER), in awk: it runs in a process namespace beneath the master's, a container's
-# say. The kernel lists its number in each, from ours down (proc(5), NSpid).
-nested_awk='
-    function depth(pid, file, line, word, found) {
-        file = "/proc/" pid "/status"; found = 0
-        while ((getline line < file) > 0) if (line ~ /^NSpid:/) found = split(line, word, " ") - 1
-        close(file)
-        return found
-    }
-    function is_nested(pid, master,    ours) {
-        ours = master > 0 ? depth(master) : 0
-        return ours > 0 && depth(pid) > ours
-    }'
+# find_elsewhere: sets elsewhere to the workers without a master that run in another network than ours,
+# a container's say, with blanks around each: nobody who connects to us reaches them, and no worker of
+# ours ever leaves its network. Only where other masters are to be left out; and of whom that cannot be
+# told (another user's) it is not.
+find_elsewhere() {
+    elsewhere=' '
+    [ "$policy" = ignore ] && e_ours=$(readlink "/proc/$master/ns/net" 2>/dev/null) || return 0
+    for e_pid in $(orphans worker retiring); do
+        e_net=$(readlink "/proc/$e_pid/ns/net" 2>/dev/null) || continue
+        [ "$e_net" = "$e_ours" ] || elsewhere="$elsewhere$e_pid "
+    done
+}
+
+# orphans KIND...: of the workers of these kinds those whose master is gone.
+orphans() {
+    printf '%s\n' "$processes" | awk -v kinds=" $* " '
+        { kind[$1] = $5; parent[$1] = $2 }
+        END {
+            for (p in parent)
+                if (index(kinds, " " kind[p] " ") && kind[parent[p]] != "master") print p
+        }'
+}
 
 # judge_workers SNAPSHOT: every worker that counts, one a line: pid, start, then
 # current   belongs to our master and is not in the snapshot
@@ -242,9 +251,10 @@ nested_awk='
 judge_workers() {
     named_in "${m_pid_file:-/}.oldbin"
     j_old=$rd_named
+    find_elsewhere
     # Not by `-v`, which would read the backslashes of a path.
     printf '%s\n' "$processes" | j_snapshot=$1 awk -v master="$master" -v old="${j_old:-0}" \
-        -v policy="$policy" "$nested_awk"'
+        -v policy="$policy" -v elsewhere="$elsewhere" '
         BEGIN {
             snapshot = ENVIRON["j_snapshot"]
             while (snapshot != "" && (getline line < snapshot) > 0)
@@ -269,7 +279,7 @@ judge_workers() {
                 if (kind[p] != "worker" && kind[p] != "retiring") continue
                 if (!(up in related) && policy == "ignore") {
                     if (up in kind && kind[up] == "master") continue
-                    if (is_nested(p, master)) continue
+                    if (index(elsewhere, " " p " ")) continue
                 }
                 verdict = up in related ? "current" : "other"
                 if ((p " " start[p]) in listed) verdict = "unretired"

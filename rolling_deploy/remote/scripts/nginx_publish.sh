@@ -292,8 +292,8 @@ fail_unloaded() {
 }
 
 # A command follows its intent at once. Two round trips about the record (15 s each) may lie between
-# them, this machine's lock (10 s), and a connection.
-late_s=45
+# them, this machine's lock (10 s), and a new connection, through jump hosts perhaps (10 s each).
+late_s=75
 
 # refuse_if_late: a command of an operator who stood still, after its intent was written here, rests
 # on a look as old as that. Where no record was ever written there is none to follow.
