@@ -220,7 +220,7 @@ def _url_objection(text: str) -> str:
     if "@" in text:
         return "name the password's environment variable in `password_env`, the user in `username`"
     if "?" in text:
-        return "without parameters"
+        return "without parameters: TLS is set by `tls_ca`, `tls_certificate` and `tls_key`"
     if _URL.fullmatch(text):
         ports = _URL_PORT.findall(text.partition("://")[2])
         return "" if all(1 <= int(port) <= PORT_MAX for port in ports) else NO

@@ -8,6 +8,7 @@ through the stream that an SSH connection gave, once, and its answer is judged b
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +20,7 @@ import redis.exceptions
 
 from rolling_deploy.remote.connection import CannotReach, ForwardingRefused
 from rolling_deploy.remote.opener import open_directly
-from rolling_deploy.remote.session_store_address import Address, Form, address_of, shown
+from rolling_deploy.remote.session_store_address import Address, Form, address_of, is_name, shown
 from rolling_deploy.remote.session_store_cluster import Cluster, ClusterLink, find_cluster
 from rolling_deploy.remote.session_store_link import Link, LinkLost, Login, Said, Why, enter
 from rolling_deploy.remote.session_store_sentinel import elect
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rolling_deploy.settings import SessionStoreSettings
 
 HIDDEN = "(hidden)"
+SHORT = 6
 NO_SUCH_KEY = -2
 """What PTTL answers for a key that is not there."""
 
@@ -65,7 +67,9 @@ class Store:
         Raises:
             LinkLost: none does.
         """
-        servers, by_names = self.address.servers, self.address.is_tls
+        servers = self.address.servers
+        # As the url names them: so it was thought of when the certificates were made.
+        by_names = self.address.is_tls and any(is_name(host) for host, _ in servers)
         return find_cluster(self.dial, servers, self.login, by_names=by_names)
 
 
@@ -181,6 +185,11 @@ def link_to(store: Store) -> Link:
     Raises:
         LinkLost: there is none.
     """
+    with _telling_no_secret(store):
+        return _link_to(store)
+
+
+def _link_to(store: Store) -> Link:
     address = store.address
     if address.form is Form.CLUSTER:
         cluster = store.find_cluster()
@@ -228,10 +237,15 @@ def _telling_no_secret(store: Store) -> Iterator[None]:
 
 
 def hidden(store: Store, text: str) -> str:
-    """Answers the text without the passwords, should a server ever repeat one."""
+    """Answers the text without the passwords, should a server ever repeat one.
+
+    A short one may be a part of any word: it is hidden only where it stands quoted.
+    """
     for password in (store.login.password, store.sentinel_login.password):
-        if password:
+        if len(password) >= SHORT:
             text = text.replace(password, HIDDEN)
+        elif password:
+            text = re.sub(rf"([`'\"]){re.escape(password)}\1", rf"\1{HIDDEN}\1", text)
     return text
 
 

@@ -81,6 +81,9 @@ def address_of(url: str) -> Address:
     if colon or (matched is None and "@" in url):
         msg = "the url holds a password, should be in the variable that `password_env` names"
         raise ValueError(msg)
+    if "?" in url:
+        msg = "the url should end before its `?`; `tls_ca`, `tls_certificate` and `tls_key` set TLS"
+        raise ValueError(msg)
     if matched is None:
         raise ValueError(_unlike(url))
     form = Form(matched["form"] or "single")
@@ -125,6 +128,15 @@ def _server(text: str, usual_port: int, url: str) -> Server:
 
 def _unlike(url: str) -> str:
     return f"the url should be {URL_SHAPE}, is `{url}`"
+
+
+def is_name(host: str) -> bool:
+    """Answers whether it is a name, not an address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _SIGNED_BY_UNKNOWN = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
 """OpenSSL's X509_V_ERR numbers: by whom it is signed; for whom it is."""
+_OF_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+"""In OpenSSL's names of the alerts that a server sends because of a client's certificate."""
 _NO_PASSWORD = ""
 """A key with a password is refused: OpenSSL would ask for it on the terminal of whoever waits."""
 
@@ -92,10 +94,11 @@ def trouble(error: BaseException, place: str, *, is_named: bool, options: dict[s
             hint = "; that is what it is called by the others, see the names that they announce"
         return f"the certificate of {place} does not fit: {said}{hint}"
     reason = str(getattr(cause, "reason", None) or "")
-    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
+    has_ours = "ssl_certfile" in options
+    if "CERTIFICATE_REQUIRED" in reason or ("HANDSHAKE_FAILURE" in reason and not has_ours):
         words = "`session_store.tls_certificate` and `tls_key` name one"
         return f"{place} wants a certificate of ours: {words} ({_plain(reason)})"
-    if "ssl_certfile" in options and "ALERT" in reason:
+    if has_ours and "ALERT" in reason and any(word in reason for word in _OF_CERTIFICATES):
         return f"{place} does not accept our certificate (`tls_certificate`): {_plain(reason)}"
     return f"no TLS with {place}: {_plain(reason)}" if reason else ""
 
