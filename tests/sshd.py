@@ -148,6 +148,20 @@ class SshServer:
         for pid in self.pids():
             os.kill(pid, signal.SIGSTOP)
 
+    @contextmanager
+    def frozen_connections(self) -> Iterator[None]:
+        """Stop what serves the connections that are open now; with OpenSSH new ones are served."""
+        assert self.kind == "openssh"
+        pids = self.pids()[1:]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def thaw(self) -> None:
         """Let a frozen server go on."""
         for pid in self.pids():

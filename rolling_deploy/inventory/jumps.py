@@ -32,15 +32,14 @@ def jumps(inventory: InventoryShape) -> dict[str, str]:
 
 
 def way_from(name: str, jumps: Mapping[str, str]) -> list[str]:
-    """Answers the machine, its jump host, that one's, and so on; a loop ends with its first again.
-
-    At most two more than may be.
-    """
+    """Answers the machine, its jump host, that one's, ...; a loop ends with its first again."""
     way = [name]
-    while len(way) <= HOPS_MAX + 1 and (following := jumps.get(way[-1], "")):
+    met = {name}
+    while following := jumps.get(way[-1], ""):
         way.append(following)
-        if following in way[:-1]:
+        if following in met:
             break
+        met.add(following)
     return way
 
 

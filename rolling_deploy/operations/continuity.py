@@ -5,19 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rolling_deploy.errors import UsageWrong
 from rolling_deploy.operations.site import Site
 from rolling_deploy.operations.store_places import whole_from
 from rolling_deploy.remote.canary_seal import NotSealable, seal
 from rolling_deploy.remote.canary_seal import opened as unsealed
-from rolling_deploy.remote.canary_session import Node, Session
+from rolling_deploy.remote.canary_session import Node, Session, unset
 from rolling_deploy.remote.opener import Opener
 from rolling_deploy.remote.session_canary import keep, prove
 from rolling_deploy.remote.session_store import remaining_ms
 from rolling_deploy.rollout.facts import Opened, Purpose
 from rolling_deploy.rollout.step import Continuity, Goal, Keep, Outcome, Result
+from rolling_deploy.settings import Inventory
 
 NOT_CONFIGURED = Result(Outcome.NOT_CHECKED, "no session canary is configured")
 NOT_YET = Result(Outcome.NOT_CHECKED, "not shared before every backend is set up")
+
+
+def missing_passwords(inventory: Inventory) -> str:
+    """Answers which of the canary's own passwords are not set here, or an empty text.
+
+    Without them no node lets it in: that would be taken for the fault of a release.
+    """
+    missing = ", ".join(f"${name}" for name in unset(inventory.canary))
+    return f"the session canary's password should be in {missing}, is not" if missing else ""
+
+
+def require_passwords(inventory: Inventory, opened: Opened) -> None:
+    """Raise when a rollout that proves sessions could not be gone on with from here.
+
+    Raises:
+        UsageWrong: a password of the canary is not set.
+    """
+    said = missing_passwords(inventory) if opened.policy.proves_sessions else ""
+    if said:
+        raise UsageWrong(
+            said,
+            where=f"{inventory.path}: session_canary",
+            site="this run touched nothing; the rollout stands where it stood",
+            next_step="set it and run the same command again",
+        )
 
 
 @dataclass

@@ -15,6 +15,7 @@ from rolling_deploy.errors import (
     UsageWrong,
 )
 from rolling_deploy.operations.balancer_checks import Acceptance, BalancerSurvey
+from rolling_deploy.operations.continuity import require_passwords
 from rolling_deploy.operations.desk import Desk
 from rolling_deploy.operations.in_hand import InHand, find
 from rolling_deploy.operations.life import Run, begin, go_on, halted, record_of
@@ -289,6 +290,7 @@ def take_over(
     """Go on with the rollout in hand, once it is sure that it means the same machines."""
     opened = record_of(hand).opened
     refuse_other_places(desk.inventory, opened)
+    require_passwords(desk.inventory, opened)
     if opened.purpose is Purpose.SETUP:
         rewire_backends(site, opened.order)
     met = _check_balancers(desk, site, record_of(hand), load_pending=load_pending)

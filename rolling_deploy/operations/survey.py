@@ -12,6 +12,7 @@ from typing import Any
 
 from rolling_deploy.errors import RollingDeployError
 from rolling_deploy.operations.balancer_checks import Acceptance, BalancerChecks, BalancerSurvey
+from rolling_deploy.operations.continuity import missing_passwords
 from rolling_deploy.operations.logouts import logout_checks
 from rolling_deploy.operations.losses import loss_checks
 from rolling_deploy.operations.machines import FleetMachines, now_ms
@@ -157,6 +158,8 @@ def _sharing(
         return Check(subject, name, Verdict.NOT_CHECKED, "no session canary is configured")
     if not acceptance.canary:
         return Check(subject, name, Verdict.NOT_CHECKED, "--no-canary")
+    if missing := missing_passwords(site.inventory):
+        return Check(subject, name, Verdict.REFUSED, missing)
     out = {b for one in balancers.values() if one.merged for b in one.merged.parked}
     serving = [
         b

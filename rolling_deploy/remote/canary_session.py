@@ -23,8 +23,9 @@ UNSEEN = re.compile(r"<(style|script)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 """What a page holds for the browser alone; an error page of Tomcat begins with half a screen."""
 SERVED_MIN, SERVED_MAX = 200, 399
 """Redirects count: a login usually answers with one."""
-PASSING = frozenset({429, 502, 503, 504})
-"""What says of itself that it may pass: too much is asked, or nobody is there to answer yet."""
+PASSING = frozenset({408, 425, 429, 502, 503, 504})
+"""What says of itself that it may pass: it came too slowly or too early, too much is asked, or
+nobody is there to answer yet."""
 
 
 class BadAnswer(Exception):
@@ -32,6 +33,20 @@ class BadAnswer(Exception):
 
     The text says what it was, with the answer.
     """
+
+
+class NotSet(Exception):
+    """A variable of `form_env` is not set here; that says nothing of any node."""
+
+
+def unset(canary: CanarySettings) -> list[str]:
+    """Answers the environment variables of `form_env` that are not set, or empty."""
+    return [name for name in _variables(canary) if not os.environ.get(name)]
+
+
+def _variables(canary: CanarySettings) -> list[str]:
+    requests = [one for one in (canary.create, canary.read, canary.write) if one]
+    return sorted({name for one in requests for name in one.form_env.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +98,12 @@ class Asked:
 
     Attributes:
         said: the answer for a person, safe to print.
+        is_served: the page was given, whatever it shows; otherwise an error was.
     """
 
     shows_it: bool
     said: str
+    is_served: bool
 
     def __str__(self) -> str:
         return self.said
@@ -98,9 +115,8 @@ class Visitor:
     def __init__(self, canary: CanarySettings) -> None:
         """Prepare; nothing is asked yet."""
         self._canary = canary
-        requests = [one for one in (canary.create, canary.read, canary.write) if one]
-        names = {name for one in requests for name in one.form_env.values()}
-        self._secrets = tuple(os.environ[name] for name in names if os.environ.get(name))
+        found = (os.environ.get(name, "") for name in _variables(canary))
+        self._secrets = tuple(word for word in found if word)
 
     def stranger(self) -> Session:
         """Answers a session that nobody made."""
@@ -112,6 +128,7 @@ class Visitor:
         Raises:
             NoAnswer: there was no HTTP answer, or one that may pass.
             BadAnswer: the node did not do it, or set no session cookie.
+            NotSet: a password is missing.
         """
         session = replace(self.stranger(), made_on=str(node))
         answer = self._send(self._canary.create, session, node, {})
@@ -132,16 +149,19 @@ class Visitor:
             written: what was written last and has to be shown; empty for what it was made with.
 
         Raises:
-            NoAnswer: there was no HTTP answer.
+            NoAnswer: there was no HTTP answer, or one that may pass.
             BadAnswer: it could not be asked.
+            NotSet: a password is missing.
         """
         answer = self._send(self._canary.read, session, node, {WRITTEN: written})
         pattern = self._canary.written if written else self._canary.expect
         filled = _filled(pattern, {MARKER: session.marker, WRITTEN: written}, quoted=True)
         is_served = _is_served(self._canary.read, answer)
+        if not is_served and answer.status in PASSING:
+            self._must_serve(self._canary.read, answer, session, node)
         text = answer.body.decode("utf-8", "replace")
         shows_it = is_served and re.search(filled, text) is not None
-        return Asked(shows_it, self._shown(answer, session))
+        return Asked(shows_it, self._shown(answer, session), is_served)
 
     def write(self, session: Session, node: Node) -> str:
         """Write something new into the session; answers what.
@@ -149,6 +169,7 @@ class Visitor:
         Raises:
             NoAnswer: there was no HTTP answer, or one that may pass.
             BadAnswer: the node did not do it, or showed it before it was written.
+            NotSet: a password is missing.
         """
         request = self._canary.write
         assert request is not None  # noqa: S101 # narrows the type; callers ask first
@@ -180,9 +201,9 @@ class Visitor:
         words = {MARKER: session.marker, **words}
         form = {name: _filled(value, words) for name, value in request.form.items()}
         for name, variable in request.form_env.items():
-            if variable not in os.environ:
-                raise BadAnswer(f"environment variable {variable} is not set")
-            form[name] = os.environ[variable]
+            form[name] = os.environ.get(variable, "")
+            if not form[name]:
+                raise NotSet(f"environment variable {variable} is not set")
         headers = dict(request.headers)
         if request.method != "GET" and self._canary.csrf.pattern:
             self._add_token(form, headers, session, node)

@@ -21,7 +21,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rolling_deploy.remote.canary_session import Asked, BadAnswer, Node, Session, Visitor
+from rolling_deploy.remote.canary_session import (
+    Asked,
+    BadAnswer,
+    Node,
+    NotSet,
+    Session,
+    Visitor,
+)
 from rolling_deploy.remote.http import NoAnswer
 from rolling_deploy.rollout.step import Outcome, Result
 from rolling_deploy.settings import CanarySettings
@@ -38,6 +45,10 @@ class _Broken(Exception):
     """A direction is broken; the text says which, and shows both answers."""
 
 
+class _OtherFails(Exception):
+    """The other node cannot be proved with: no fault of the one that is to be proved."""
+
+
 def keep(
     canary: CanarySettings, made_on: Node, read_on: Node, *, count: int
 ) -> tuple[Result, tuple[Session, ...]]:
@@ -50,32 +61,47 @@ def keep(
     Args:
         count: how many.
 
+    Returns:
+        FAILED only where no other pair would do better: the canary is wrong, sessions are not
+        shared, or there is one node only. UNKNOWN where one of these two may be ill.
+
     Crash: the sessions expire as any other.
     """
     begun = time.monotonic()
+    is_only = made_on.name == read_on.name
     kept: list[Session] = []
     try:
         visitor = Visitor(canary)
         _expect_nothing_of_a_stranger(visitor, made_on)
         kept += [visitor.make(made_on) for _ in range(count)]
         for session in kept:
-            said = visitor.read(session, made_on)
-            if not said.shows_it:
-                reason = f"a session made on {made_on} is not read there: {said}"
-                return _result(Outcome.FAILED, reason, begun), ()
-            there = visitor.read(session, read_on)
-            if not there.shows_it:
-                reason = (
-                    f"a session made on {made_on} is not read on {read_on}, of the same release: "
-                    f"{said} on {made_on.name}, {there} on {read_on.name}"
-                )
-                return _result(Outcome.FAILED, reason, begun), ()
-    except (_Broken, BadAnswer) as error:
+            _expect_shared(visitor, session, made_on, read_on)
+    except (_Broken, NotSet) as error:
         return _result(Outcome.FAILED, str(error), begun), ()
+    except BadAnswer as error:
+        return _result(Outcome.FAILED if is_only else Outcome.UNKNOWN, str(error), begun), ()
     except NoAnswer as error:
         return _result(Outcome.UNKNOWN, str(error), begun), ()
     text = f"sessions made on {made_on} are read on {read_on}"
     return _result(Outcome.DONE, text, begun), tuple(kept)
+
+
+def _expect_shared(visitor: Visitor, session: Session, made_on: Node, read_on: Node) -> None:
+    """A session is read where it was made and on another node of the same release.
+
+    Raises:
+        _Broken: the other one takes it for a stranger's, so it does not share.
+        BadAnswer: one of them answers with an error, or loses its own; another pair may not.
+    """
+    said = visitor.read(session, made_on)
+    if not said.shows_it:
+        raise BadAnswer(f"a session made on {made_on} is not read there: {said}")
+    there = visitor.read(session, read_on)
+    if there.shows_it:
+        return
+    text = f"a session made on {made_on} is not read on {read_on}, of the same release"
+    text = _both(text, made_on, said, read_on, there)
+    raise _Broken(text) if there.is_served else BadAnswer(text)
 
 
 def prove(
@@ -98,8 +124,9 @@ def prove(
 
     Returns:
         DONE with what was proven; FAILED with the direction that broke and both answers, or with
-        the answer of a node that lets nobody in; UNKNOWN when a node could not be asked, or says
-        that it may pass; NOT_CHECKED when there was nothing to prove with.
+        the answer of `here` that lets nobody in; UNKNOWN when `here` could not be asked or says
+        that it may pass, and when `there` is no node to prove with, so that another may be asked
+        (on the way back that is a gap); NOT_CHECKED when there was nothing to prove with.
 
     Crash: the sessions that were made expire as any other.
     """
@@ -109,12 +136,13 @@ def prove(
         proof.kept_are_read(kept)
         if there is not None:
             proof.all_directions(there)
-    except (_Broken, BadAnswer) as error:
+    except (_Broken, BadAnswer, NotSet) as error:
         return _result(Outcome.FAILED, str(error), begun)
-    except NoAnswer as error:
+    except (NoAnswer, _OtherFails) as error:
         return _result(Outcome.UNKNOWN, str(error), begun)
     if not proof.proven:
-        reason = "no node of the other release serves, and no session from before is at hand"
+        what = "can be proved with" if there else "serves"
+        reason = f"no node of the other release {what}, and no session from before is at hand"
         return _result(Outcome.NOT_CHECKED, "; ".join([reason, *proof.gaps]), begun)
     gaps = f"; not checked: {', '.join(proof.gaps)}" if proof.gaps else ""
     return _result(Outcome.DONE, "; ".join(proof.proven) + gaps, begun)
@@ -140,7 +168,8 @@ class _Proof:
         lost = 0
         unread: list[str] = []
         for session in kept:
-            lives_ms = self.lifetime(session) if self.there is None else None
+            may_be_alone = self.there is None or self.goes_back
+            lives_ms = self.lifetime(session) if may_be_alone else None
             # Whoever does not know a session gives a new cookie: the old one is needed once more.
             tried = session.copy()
             said = self.visitor.read(tried, self.here)
@@ -149,7 +178,8 @@ class _Proof:
                 continue
             text = f"a session made on {session.made_on} before the rollout is not read on "
             text += str(self.here)
-            if self.there is None:
+            other = self._said_there(session)
+            if self.there is None or other is None:
                 # Over a halt of hours they expire; that is no fault of this backend.
                 lost += 1
                 if lives_ms == 0:
@@ -158,7 +188,6 @@ class _Proof:
                     hint = "" if lives_ms else f"; {NOT_SEEN}"
                     unread.append(f"{text}: {said}{hint}")
                 continue
-            other = self.visitor.read(session, self.there)
             if other.shows_it:
                 raise _Broken(_both(text, self.here, said, self.there, other))
             # Gone for the release that made it too: expired, or the store lost it.
@@ -172,14 +201,38 @@ class _Proof:
             noun = "session from before is" if len(kept) - lost == 1 else "sessions from before are"
             self.proven.append(f"{len(kept) - lost} {noun} read on {self.here}")
 
+    def _said_there(self, session: Session) -> Asked | None:
+        """Answers what the other node says; None without one, or without a use on the way back."""
+        try:
+            return self._read_there(session, self.there) if self.there else None
+        except _OtherFails:
+            if not self.goes_back:
+                raise
+            return None
+
     def all_directions(self, there: Node) -> None:
-        """Make, read, write in both directions."""
+        """Make, read, write in both directions.
+
+        Raises:
+            _OtherFails: the other node cannot be proved with. On the way back that is a gap: it
+                may be why we go back, and whoever has no session there cannot lose it here.
+        """
+        known = len(self.proven)
+        try:
+            self._directions(there)
+        except _OtherFails as error:
+            if not self.goes_back:
+                raise
+            rest = "both directions" if len(self.proven) == known else "the other directions"
+            self.gaps.append(f"{rest} ({error})")
+
+    def _directions(self, there: Node) -> None:
         visitor, here = self.visitor, self.here
         _expect_nothing_of_a_stranger(visitor, here)
         session = self._made_there(there)
-        if session is None:
-            return
-        before = self._must_show(visitor.read(session, there), f"made on {there}")
+        before = self._read_there(session, there)
+        if not before.shows_it:
+            raise _OtherFails(f"a session made on {there} is not read there: {before}")
         lives_ms = self.lifetime(session)
         said = visitor.read(session, here)
         if not said.shows_it:
@@ -190,7 +243,7 @@ class _Proof:
         after_ms = self._lifetime(session, lives_ms, f"a session that {here} has touched")
         if after_ms is not None:
             self.proven.append(f"lives {_seconds(after_ms)} as before")
-        again = visitor.read(session, there)
+        again = self._read_there(session, there)
         if not again.shows_it:
             text = f"a session made on {there} is no longer read there once {here} has touched it"
             raise _Broken(_both(text, here, said, there, again))
@@ -198,16 +251,17 @@ class _Proof:
         self._write(session, there)
         self._made_here(there, lives_ms)
 
-    def _made_there(self, there: Node) -> Session | None:
-        """Answers a session of the other release; None when that lets nobody in and is to go."""
+    def _made_there(self, there: Node) -> Session:
         try:
             return self.visitor.make(there)
-        except BadAnswer as error:
-            if not self.goes_back:
-                raise
-            # It may be why we go back: whoever has no session there cannot lose it here.
-            self.gaps.append(f"both directions ({error})")
-            return None
+        except (BadAnswer, NoAnswer) as error:
+            raise _OtherFails(str(error)) from None
+
+    def _read_there(self, session: Session, there: Node, written: str = "") -> Asked:
+        try:
+            return self.visitor.read(session, there, written)
+        except (BadAnswer, NoAnswer) as error:
+            raise _OtherFails(str(error)) from None
 
     def _write(self, session: Session, there: Node) -> None:
         if self.canary.write is None:
@@ -220,7 +274,7 @@ class _Proof:
             raise _Broken(
                 f"what was written into a session on {here} is not read there: {read_here}"
             )
-        read_there = visitor.read(session, there, written)
+        read_there = self._read_there(session, there, written)
         if not read_there.shows_it:
             text = f"a session made on {there} and written on {here} is not read on {there}"
             raise _Broken(_both(text, here, read_here, there, read_there))
@@ -229,10 +283,12 @@ class _Proof:
     def _made_here(self, there: Node, lives_ms: int | None) -> None:
         visitor, here = self.visitor, self.here
         session = visitor.make(here)
-        said = self._must_show(visitor.read(session, here), f"made on {here}")
+        said = visitor.read(session, here)
+        if not said.shows_it:
+            raise _Broken(f"a session made on {here} is not read there: {said}")
         # Some session managers leave every session the lifetime that it was made with.
         self._lifetime(session, lives_ms, f"a session made on {here}")
-        other = visitor.read(session, there)
+        other = self._read_there(session, there)
         if not other.shows_it:
             text = f"a session made on {here} is not read on {there}"
             raise _Broken(_both(text, here, said, there, other))
@@ -257,11 +313,6 @@ class _Proof:
                 f"as on {self.there}"
             )
         return after_ms
-
-    def _must_show(self, asked: Asked, what: str) -> Asked:
-        if not asked.shows_it:
-            raise _Broken(f"a session {what} is not read there: {asked}")
-        return asked
 
 
 def _expect_nothing_of_a_stranger(visitor: Visitor, node: Node) -> None:

@@ -78,13 +78,17 @@ class SshConnection:
         """Answers how streams are opened, as far as it is known: `forwarded` until refused."""
         return RELAYED if self._is_prohibited else FORWARDED
 
-    def connect(self) -> None:
+    def connect(self, since: float | None = None) -> None:
         """Connect now.
+
+        Args:
+            since: on the monotonic clock; a jump host that was tried in vain after it is not
+                tried again. Left out: now.
 
         Raises:
             CannotReach: with the reason.
         """
-        self._line.transport()
+        self._line.transport(since=since)
 
     def close(self) -> None:
         """Close the connection for good; commands that run go on by themselves.
@@ -238,13 +242,15 @@ def connect_all(
 ) -> dict[str, SshConnection | CannotReach]:
     """Open the connections to all machines, `parallel` at a time.
 
-    Answers, by machine name, the connection or why there is none. Bounded: a machine whose
+    Answers, by machine name, the connection or why there is none. A jump host that cannot be
+    reached is tried once for all machines behind it. Bounded: a machine whose
     connecting hangs beyond its limits (a resolver, an agent) is given up and named.
     """
     waiting: queue.SimpleQueue[SshConnection] = queue.SimpleQueue()
     arrived: queue.SimpleQueue[tuple[str, CannotReach | None]] = queue.SimpleQueue()
     # All are there from the beginning, so that a jump host's connection outlasts every failure.
     wanted = {target.name: SshConnection(target) for target in targets}
+    began = time.monotonic()
     for connection in wanted.values():
         waiting.put(connection)
 
@@ -254,7 +260,7 @@ def connect_all(
                 connection = waiting.get_nowait()
             except queue.Empty:
                 return
-            arrived.put((connection.target.name, _why_not(connection)))
+            arrived.put((connection.target.name, _why_not(connection, began)))
 
     workers = min(parallel, len(wanted))
     for number in range(workers):
@@ -265,9 +271,9 @@ def connect_all(
     return {name: failures.get(name, connection) for name, connection in wanted.items()}
 
 
-def _why_not(connection: SshConnection) -> CannotReach | None:
+def _why_not(connection: SshConnection, began: float) -> CannotReach | None:
     try:
-        connection.connect()
+        connection.connect(since=began)
     except CannotReach as error:
         return error
     return None

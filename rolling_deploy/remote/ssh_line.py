@@ -26,6 +26,10 @@ from rolling_deploy.remote.ssh_stream import PROHIBITED, left_ms
 from rolling_deploy.remote.ssh_tunnel import Tunnel
 from rolling_deploy.settings import HostTarget
 
+SHORT_MS = 500
+"""An attempt that failed with less than this left of its limit may have failed for lack of time; it
+covers the pause for which `ssh_login` would try a machine that drops us once more."""
+
 
 class Line:
     """One machine's transport, whichever connection carries it now. Safe to use from threads.
@@ -46,13 +50,17 @@ class Line:
         if self._jump is not None:
             self._jump.enter(self)
 
-    def transport(self, deadline: float | None = None) -> Transport:
+    def transport(self, deadline: float | None = None, since: float | None = None) -> Transport:
         """Answers a transport that is alive as far as can be told, connecting if there is none.
+
+        Args:
+            since: on the monotonic clock; an attempt that failed after it, of this machine or of
+                a jump host on the way, is not made again. Left out: now.
 
         Raises:
             CannotReach: connecting failed; whoever waited meanwhile gets the same reason.
         """
-        asked = time.monotonic()
+        asked = time.monotonic() if since is None else since
         wait_s = -1 if deadline is None else left_ms(deadline) / 1000
         if not self._connecting.acquire(timeout=wait_s):
             raise CannotReach(f"{place_of(self.target)}: still connecting at the end of the limit")
@@ -68,12 +76,13 @@ class Line:
             return self._transport
         if self._failure is not None and self._failure[0] > asked:
             raise CannotReach(str(self._failure[1]))
-        # One that was given too little time says nothing to another that has more.
         is_whole = deadline is None or left_ms(deadline) >= connect_ms(self.target)
         try:
-            self._transport = self._connected(deadline)
+            self._transport = self._connected(deadline, asked)
         except CannotReach as error:
-            self._failure = (time.monotonic(), error) if is_whole else None
+            # One that had too little time says nothing to another that has more.
+            if is_whole or deadline is None or left_ms(deadline) > SHORT_MS:
+                self._failure = (time.monotonic(), error)
             raise
         finally:
             if self.closing.is_set():
@@ -81,10 +90,10 @@ class Line:
         self.opened += 1
         return self._transport
 
-    def _connected(self, deadline: float | None) -> Transport:
+    def _connected(self, deadline: float | None, asked: float) -> Transport:
         if self._jump is not None:
             self._jump.enter(self)
-            self._jump.reach(deadline)
+            self._jump.reach(deadline, asked)
         timeout_ms = self.target.connect_timeout_ms
         if deadline is not None:
             timeout_ms = min(timeout_ms, left_ms(deadline))
@@ -93,10 +102,12 @@ class Line:
     def hang_up(self) -> None:
         """End the connection; the next use opens another one."""
         transport = self._transport
-        if transport is not None:
-            transport.close()
-        if self._jump is not None:
-            self._jump.leave(self)
+        try:
+            if transport is not None:
+                transport.close()
+        finally:
+            if self._jump is not None:
+                self._jump.leave(self)
 
     def close(self) -> None:
         """End the connection for good."""
@@ -129,8 +140,8 @@ class JumpHost:
             if not self._users:
                 self._line.hang_up()
 
-    def reach(self, deadline: float | None) -> Transport:
-        """Answers its transport, connecting if there is none.
+    def reach(self, deadline: float | None, since: float | None = None) -> Transport:
+        """Answers its transport, connecting if there is none; `since` as for `Line.transport`.
 
         Raises:
             CannotReach: naming it.
@@ -138,7 +149,7 @@ class JumpHost:
         if not self._users:  # whoever is still connecting through it was closed meanwhile
             raise CannotReach("the connection is closed")
         try:
-            return self._line.transport(deadline)
+            return self._line.transport(deadline, since)
         except CannotReach as error:
             raise CannotReach(f"the jump host {self._name} is not reached: {error}") from error
 
@@ -152,6 +163,9 @@ class JumpHost:
         for attempt in (1, 2):
             transport = self.reach(deadline)
             try:
+                # What the machines behind send is written all the time, which puts off paramiko's
+                # own keepalive: a jump host that is gone would never owe an answer.
+                transport.ask()
                 wait_s = left_ms(deadline) / 1000
                 channel = transport.open("direct-tcpip", (address, port), timeout_s=wait_s)
             except ChannelRefused as refused:

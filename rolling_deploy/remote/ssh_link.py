@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -43,17 +45,25 @@ class Silence:
         """Something arrived."""
         self._since = None
 
-    def found_full(self) -> None:
-        """Nothing more could be sent: room in a full buffer would be a sign of life too."""
-        self._is_full = True
-        self.expect()
+    def watch(self, send: Callable[[], int]) -> int:
+        """Answers what `send` does: how many bytes were taken.
 
-    def sent(self) -> None:
-        """Something could be sent."""
+        Raises:
+            ConnectionAbortedError: nothing more could be sent, and the silence lasted too long.
+            TimeoutError: nothing more could be sent; from now on room for it is owed as well.
+        """
+        try:
+            taken = send()
+        except TimeoutError:
+            self._is_full = True
+            self.expect()
+            self.give_up_if_too_long()
+            raise
         if self._is_full:
             # Room in a full buffer means that the other side acknowledged something.
             self._is_full = False
             self._since = None
+        return taken
 
     def begin_again(self) -> None:
         """What is owed is owed from now on only."""
@@ -101,14 +111,7 @@ class Link(socket.socket):
 
     def send(self, data: ReadableBuffer, flags: int = 0, /) -> int:
         """As `socket.send`; raises ConnectionAbortedError after too long a silence."""
-        try:
-            sent = super().send(data, flags)
-        except TimeoutError:
-            self._silence.found_full()
-            self._silence.give_up_if_too_long()
-            raise
-        self._silence.sent()
-        return sent
+        return self._silence.watch(partial(super().send, data, flags))
 
     def close(self) -> None:
         """Close, and wake a thread that waits in `recv` at once."""

@@ -129,10 +129,15 @@ class Transport(paramiko.Transport):
 
     def demand_answers(self, interval_s: float) -> None:
         """Ask the machine for a sign of life whenever nothing was sent for `interval_s`."""
-        self.packetizer.set_keepalive(interval_s, self._ask)
+        self.packetizer.set_keepalive(interval_s, self.ask)
 
-    def _ask(self) -> None:
-        # Called from paramiko's own thread, which must not wait for a key exchange that only it
+    def ask(self) -> None:
+        """Ask the machine for a sign of life now, from when on silence counts.
+
+        Raises:
+            SSHException, EOFError, OSError: the connection is lost.
+        """
+        # paramiko's own thread calls it too, which must not wait for a key exchange that only it
         # can finish.
         if not self.clear_to_send.is_set():
             return

@@ -8,6 +8,8 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import paramiko
 
@@ -87,14 +89,7 @@ class Tunnel:
 
     def send(self, data: bytes) -> int:
         """As `socket.send`, and raises as `recv` does."""
-        try:
-            sent = self._channel.send(data)
-        except TimeoutError:
-            self._silence.found_full()
-            self._silence.give_up_if_too_long()
-            raise
-        self._silence.sent()
-        return sent
+        return self._silence.watch(partial(self._channel.send, data))
 
     def close(self) -> None:
         """Close, and wake a thread that waits in `recv` at once.
@@ -105,6 +100,10 @@ class Tunnel:
         if self._is_closing:
             return
         self._is_closing = True
-        threading.Thread(
+        telling = threading.Thread(
             target=close_quietly, args=(self._channel,), name="ssh tunnel close", daemon=True
-        ).start()
+        )
+        # No thread is to be had while the interpreter ends, or at the limit of the system: the
+        # channel then ends with the connection to the jump host, and closing goes on.
+        with suppress(RuntimeError):
+            telling.start()

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from rolling_deploy.remote import artifact as local
 from rolling_deploy.remote.artifact import ArtifactWrong
+from rolling_deploy.remote.quoting import quote
 from rolling_deploy.remote.script import Reply, number_of
 from rolling_deploy.remote.service_checks import Lines, paths_line, space_line
 from rolling_deploy.remote.tomcat_version import FIRST_GRACEFUL
@@ -94,7 +95,8 @@ def sharing_lines(lines: Lines, wanted: Wanted, shared: Shared) -> Iterable[Chec
             detail = (
                 f"`{other.application}` (inventory `{other.inventory}`) wires this Tomcat too, and "
                 f"wants {'; '.join(wishes)}: each would undo the other; give both one `setup`, "
-                f"or one of them none; if `{other.application}` is gone, remove `{path}`"
+                f"or one of them none; or, if `{other.application}` is gone or does not want "
+                f"this any more, remove `{path}` there"
             )
             yield lines.refused("other inventories", detail)
     for path in shared.undated:
@@ -185,14 +187,13 @@ def _next_lines(lines: Lines, facts: Reply, wanted: Wanted) -> Iterable[Check]:
     root may give it the old one's owner.
     """
     base, changed = wanted.asked.base, set(wanted.changed)
-    for said in facts.all("unkept"):
-        path, _, names = said.partition(" ")
-        before, _, after = names.partition(" ")
+    befores, afters = facts.all("unkept_before"), facts.all("unkept_after")
+    for path, before, after in zip(facts.all("unkept"), befores, afters, strict=False):
         if path in changed:
             detail = (
                 f"`{base}/{path}` belongs to `{before}`, and `{facts.one('user')}` could only "
                 f"write one of `{after}`: log in as its owner or as root, or, if it may be "
-                f"`{after}`'s, run `sudo chown {after} {base}/{path}` there"
+                f"`{after}`'s, run `sudo chown {quote(after)} {quote(f'{base}/{path}')}` there"
             )
             yield lines.refused("owner", detail)
     for said in facts.all("unreadable_next"):

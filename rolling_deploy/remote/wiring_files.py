@@ -105,7 +105,7 @@ class Wanted:
         texts: the files there that are read as a whole; an absent one is missing.
         version: of Tomcat; None when it could not be read.
         is_older: Tomcat runs, and since before the files were what they are.
-        stale: the files that were written since it runs, as far as that is why.
+        stale: the files that were written or touched since it runs, as far as that is why.
     """
 
     asked: Asked
@@ -162,7 +162,7 @@ class Wanted:
     def not_read(self) -> str:
         """Answers the sentence for a Tomcat that has not read its files as they are."""
         written = ", ".join(f"`{path}`" for path in self.stale)
-        why = f" {written} was written" if written else ""
+        why = f" {written} was written or touched" if written else ""
         return f"`{self.asked.base}` is wired on disk, but its Tomcat runs since before{why}"
 
     def differences(self) -> tuple[str, ...]:

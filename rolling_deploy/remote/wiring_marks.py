@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rolling_deploy.remote.wiring_files import (
@@ -14,7 +14,13 @@ from rolling_deploy.remote.wiring_files import (
     Asked,
     Wanted,
 )
-from rolling_deploy.wiring import NotMergeable, merge_context, merge_server, read_fragment
+from rolling_deploy.wiring import (
+    NotMergeable,
+    masked,
+    merge_context,
+    merge_server,
+    read_fragment,
+)
 
 FORMAT = 1
 _SHOWN_MAX = 300
@@ -47,17 +53,25 @@ class Mark:
 
 
 def mark_of(asked: Asked, application: str, inventory: str) -> Mark:
-    """Answers the mark of what is asked."""
+    """Answers the mark of what is asked. It holds no secret, as everybody there may read it."""
     shown = asked.shown
-    return Mark(
-        application,
-        inventory,
-        {place: jar.sha256 for place, jar in asked.jars.items()},
-        shown.context,
-        {path: content.decode("utf-8", "replace") for path, content in shown.files.items()},
-        shown.graceful_stop_ms,
-        asked.ports if shown.graceful_stop_ms is not None else (),
+    return _without_secrets(
+        Mark(
+            application,
+            inventory,
+            {place: jar.sha256 for place, jar in asked.jars.items()},
+            shown.context,
+            {path: content.decode("utf-8", "replace") for path, content in shown.files.items()},
+            shown.graceful_stop_ms,
+            asked.ports if shown.graceful_stop_ms is not None else (),
+        )
     )
+
+
+def _without_secrets(mark: Mark) -> Mark:
+    """Also without those that a person's own template names without a variable."""
+    files = {path: masked(text) for path, text in mark.files.items()}
+    return replace(mark, context=masked(mark.context), files=files)
 
 
 def read_mark(text: str) -> Mark | None:
@@ -88,6 +102,7 @@ def _is_sound(mark: Mark) -> bool:
 
 def clashes(wanted: Wanted, own: Mark, other: Mark) -> tuple[str, ...]:
     """Answers what the other inventory wants that this one would undo, or be undone by."""
+    other = _without_secrets(other)  # an earlier version wrote its mark with them
     found = [
         f"`{place}` with sha256 {digest[:12]}"
         for place, digest in other.jars.items()
@@ -126,9 +141,18 @@ def _stops_otherwise(wanted: Wanted, other: Mark) -> bool:
 def _undo_each_other(
     ours: Callable[[bytes], bytes], theirs: Callable[[bytes], bytes], content: bytes
 ) -> bool:
-    """Whether there is no file that both leave as it is, as far as merging in turn finds one."""
+    """Whether there is no file that both leave as it is, as far as merging in turn finds one.
+
+    Not where one of them alone cannot be had: what the other inventory wanted is out of date then,
+    and of what this one wants the check of the merge says why.
+    """
     try:
-        both = theirs(ours(content))
+        theirs(content)
+        with_ours = ours(content)
+    except NotMergeable:
+        return False
+    try:
+        both = theirs(with_ours)
         return ours(both) != both
     except NotMergeable:
         return True

@@ -11,6 +11,8 @@ from rolling_deploy.rollout.move import Act, Move
 from rolling_deploy.rollout.step import Continuity, Goal, Keep
 from rolling_deploy.rollout.view import View
 
+TWO_PAIRS = 4
+
 
 def keep_sessions(view: View) -> Move | None:
     """Sessions are shared by the release in service, or nothing is begun; some of them are kept,
@@ -24,7 +26,9 @@ def keep_sessions(view: View) -> Move | None:
     able = _serving_other(view, Goal.RELEASE, frozenset())
     if not able:
         return None
-    turn = record.attempts.get(step_key(Keep(able[0], able[0]), 0), 0) % len(able)
+    tried = record.attempts.get(step_key(Keep(able[0], able[0]), 0), 0)
+    # One of the two may be ill, and which is not known: the next pair is without both if it can.
+    turn = tried * (2 if len(able) >= TWO_PAIRS else 1) % len(able)
     made_on, *others = [*able[turn:], *able[:turn]]
     step = Keep(made_on, others[0] if others else made_on)
     if view.is_spent(step):

@@ -93,9 +93,11 @@ def _news_of_logouts(view: View) -> Logouts:
 def give_up_logged_out(view: View) -> Move | None:
     """The look right before a stop also shows what was written since the last wave was watched.
     Nothing of this wave is changed yet: it goes back in as it is, and the rollout halts.
+
+    By lines only: how fast sessions come is measured then for what follows, not for what was.
     """
     untouched = untouched_of(view)
-    logged_out = _logged_out(view.record) if untouched else ""
+    logged_out = _lines_of(view.record) if untouched else ""
     if not logged_out:
         return None
     reason = f"users are being logged out: {logged_out}"
@@ -130,18 +132,25 @@ def mind_logouts(view: View) -> Move | None:
 
 
 def _logged_out(record: Record) -> str:
-    """Answers by which signs users are being logged out, or an empty text.
+    """Answers by which signs users are being logged out, or an empty text."""
+    return "; ".join(sign for sign in (_lines_of(record), _surge_of(record)) if sign)
 
-    A person who went on in spite of them has decided; they are only told from then on.
-    """
-    logouts, policy = record.logouts, record.opened.policy
-    if logouts is None or record.are_logouts_accepted or not _watches(record):
+
+def _lines_of(record: Record) -> str:
+    logouts = _judged(record)
+    if logouts is None or logouts.count <= record.opened.policy.logout_lines_max:
         return ""
-    signs = []
-    if logouts.count > policy.logout_lines_max:
-        signs.append(signs_text(logouts))
-    before, now = record.pace_before, logouts.pace
+    return signs_text(logouts)
+
+
+def _surge_of(record: Record) -> str:
+    logouts, policy, before = _judged(record), record.opened.policy, record.pace_before
+    now = logouts.pace if logouts else None
     surge = is_surge(before, now, policy.logout_ratio, policy.logout_new_min)
-    if surge and before is not None and now is not None:
-        signs.append(surge_text(before, now))
-    return "; ".join(signs)
+    return surge_text(before, now) if surge and before is not None and now is not None else ""
+
+
+def _judged(record: Record) -> Logouts | None:
+    """A person who went on in spite of the signs has decided; they are only told from then on."""
+    is_open = not record.are_logouts_accepted and _watches(record)
+    return record.logouts if is_open else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class Release:
     login_status: int = 302
     write_status: int = 200
     sets_cookie: bool = True
+    read_status: int = 200
+    forgets: bool = False
 
 
 @dataclass
@@ -76,6 +79,8 @@ class Application(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def session(self) -> tuple[str, dict[str, Any]]:
+        if self.release.forgets:
+            return "", {}
         cookies = SimpleCookie(self.headers.get("Cookie", ""))
         known = cookies.get(self.release.cookie)
         key = known.value if known else ""
@@ -101,6 +106,10 @@ class Application(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         _, session = self.session()
+        if self.release.read_status != 200:
+            shown = f"sorry, {session.get('user', 'nobody')}"
+            self.answer(self.release.read_status, shown)
+            return
         token = f'<input name="_csrf" value="t-{session.get("user", "nobody")}">'
         who = session.get("user", "nobody")
         if self.release.shows_all:
@@ -251,11 +260,15 @@ def test_a_node_that_refuses_has_failed_and_its_answer_is_shown(store: Store, fl
     assert said in result.detail
     assert "app1 (1)" in result.detail
     with node("app1", release, store) as one, node("app2", OLD, store) as two:
-        kept, _ = keep(CANARY, one, two, count=1)
-    assert kept.outcome is (Outcome.DONE if "cart" in flaw else Outcome.FAILED), kept.detail
+        another, _ = keep(CANARY, one, two, count=1)
+        alone, _ = keep(CANARY, one, one, count=1)
+    lets_in = "cart" in flaw
+    assert another.outcome is (Outcome.DONE if lets_in else Outcome.UNKNOWN), another.detail
+    assert alone.outcome is (Outcome.DONE if lets_in else Outcome.FAILED), alone.detail
+    assert lets_in or said in another.detail
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
 def test_what_says_that_it_may_pass_is_asked_again(store: Store, status: int) -> None:
     result = proved(store, Release(login_status=status))
     assert result.outcome is Outcome.UNKNOWN
@@ -270,19 +283,122 @@ def test_a_release_that_lets_nobody_in_does_not_hold_up_the_way_back_from_it(sto
         assert result.outcome is Outcome.DONE, result.detail
         assert "1 session from before is read on app1 (1)" in result.detail
         assert "not checked: both directions (app2 (1) answers POST /login" in result.detail
-        assert prove(CANARY, here, bad, kept, store.lifetime).outcome is Outcome.FAILED
+        assert prove(CANARY, here, bad, kept, store.lifetime).outcome is Outcome.UNKNOWN
         # The one that we go back to has to let people in.
         result = prove(CANARY, bad, here, kept, store.lifetime, goes_back=True)
         assert result.outcome is Outcome.FAILED, result.detail
 
 
-def test_a_password_that_is_not_set_has_failed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+OF_NO_USE = {
+    "answers 503 at the login": Release(login_status=503),
+    "answers 503 at the page": Release(read_status=503),
+    "loses its own sessions": Release(forgets=True),
+}
+
+
+@pytest.mark.parametrize("flaw", list(OF_NO_USE))
+def test_a_node_of_no_use_is_a_gap_on_the_way_back_and_not_known_on_the_way_forward(
+    store: Store, flaw: str
+) -> None:
+    with node("app3", OLD, store) as one:
+        _, kept = keep(CANARY, one, one, count=1)
+    with node("app1", OLD, store) as here, node("app2", OF_NO_USE[flaw], store) as ill:
+        back = prove(CANARY, here, ill, kept, store.lifetime, goes_back=True)
+        assert back.outcome is Outcome.DONE, back.detail
+        assert "1 session from before is read on app1 (1)" in back.detail
+        assert "not checked: both directions (" in back.detail
+        assert "app2 (1)" in back.detail
+        bare = prove(CANARY, here, ill, (), store.lifetime, goes_back=True)
+        assert bare.outcome is Outcome.NOT_CHECKED, bare.detail
+        assert "no node of the other release can be proved with" in bare.detail
+        forward = prove(CANARY, here, ill, kept, store.lifetime)
+        assert forward.outcome is Outcome.UNKNOWN, forward.detail
+        # The one that we go back to is not excused.
+        ours = prove(CANARY, ill, here, (), store.lifetime, goes_back=True)
+        assert ours.outcome in (Outcome.FAILED, Outcome.UNKNOWN), ours.detail
+
+
+@contextmanager
+def dead_node(name: str) -> Iterator[Node]:
+    """Nobody listens there; the port stays ours for as long."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield Node(name, "2", f"127.0.0.1:{bound.getsockname()[1]}", open_directly)
+
+
+def test_a_dead_node_does_not_hold_up_the_way_back_from_it(store: Store) -> None:
+    with node("app1", OLD, store) as here, dead_node("app2") as dead:
+        _, kept = keep(CANARY, here, here, count=2)
+        back = prove(CANARY, here, dead, kept, store.lifetime, goes_back=True)
+        assert back.outcome is Outcome.DONE, back.detail
+        assert "not checked: both directions (app2 (2) does not answer" in back.detail
+        assert prove(CANARY, here, dead, kept, store.lifetime).outcome is Outcome.UNKNOWN
+        assert (
+            prove(CANARY, dead, here, (), store.lifetime, goes_back=True).outcome is Outcome.UNKNOWN
+        )
+        # Of two sessions one has been lost meanwhile, and the dead one cannot be asked about it.
+        store.sessions.pop(kept[0].cookies["JSESSIONID"])
+        back = prove(CANARY, here, dead, kept, store.lifetime, goes_back=True)
+        assert back.outcome is Outcome.DONE, back.detail
+        assert "1 session from before is read on app1 (1)" in back.detail
+        # What the store has dropped is no fault of the one that we go back to.
+        store.sessions.clear()
+        assert (
+            prove(CANARY, here, dead, kept, store.lifetime, goes_back=True).outcome
+            is Outcome.FAILED
+        )
+        store.lives_ms.clear()
+        back = prove(CANARY, here, dead, kept, store.lifetime, goes_back=True)
+        assert back.outcome is Outcome.NOT_CHECKED, back.detail
+        assert "not in the store any more" in back.detail
+
+
+def test_an_error_that_may_pass_is_no_session_that_is_not_read(store: Store) -> None:
+    with node("app1", OLD, store) as one:
+        _, kept = keep(CANARY, one, one, count=1)
+    for status in (408, 425, 429, 502, 503, 504):
+        busy = Release(read_status=status)
+        with node("app1", busy, store) as here, node("app2", OLD, store) as there:
+            result = prove(CANARY, here, there, kept, store.lifetime)
+            assert result.outcome is Outcome.UNKNOWN, result.detail
+            assert f"app1 (1) answers GET /cart with {status} `sorry, " in result.detail
+    page = replace(CANARY.read, status=(503,))
+    wanted = replace(CANARY, read=page, expect="sorry, canary-{marker}")
+    with node("app1", Release(read_status=503), store) as here:
+        assert prove(wanted, here, None, kept, store.lifetime).outcome is Outcome.DONE
+    broken = Release(read_status=500)
+    with node("app1", broken, store) as here, node("app2", OLD, store) as there:
+        assert prove(CANARY, here, there, kept, store.lifetime).outcome is Outcome.FAILED
+
+
+def test_one_ill_node_of_the_release_in_service_is_no_failure_while_another_can_be_asked(
+    store: Store,
+) -> None:
+    for ill in (Release(login_status=500), Release(forgets=True), Release(read_status=500)):
+        with node("app1", ill, store) as one, node("app2", OLD, store) as two:
+            result, kept = keep(CANARY, one, two, count=1)
+            assert result.outcome is Outcome.UNKNOWN, result.detail
+            assert kept == ()
+            assert keep(CANARY, one, one, count=1)[0].outcome is Outcome.FAILED
+    with node("app1", OLD, store) as one, node("app2", Release(read_status=500), store) as two:
+        result, _ = keep(CANARY, one, two, count=1)
+    assert result.outcome is Outcome.UNKNOWN, result.detail
+    assert "500 `sorry, canary-" in result.detail
+
+
+@pytest.mark.parametrize("goes_back", [False, True])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_password_that_is_not_set_is_no_answer_of_a_node(
+    store: Store, monkeypatch: pytest.MonkeyPatch, value: str | None, *, goes_back: bool
 ) -> None:
     monkeypatch.delenv("CANARY_PASSWORD")
-    result = proved(store, OLD)
-    assert result.outcome is Outcome.FAILED
-    assert result.detail == "environment variable CANARY_PASSWORD is not set"
+    if value is not None:
+        monkeypatch.setenv("CANARY_PASSWORD", value)
+    with node("app1", OLD, store) as here, node("app2", OLD, store) as there:
+        result = prove(CANARY, here, there, (), store.lifetime, goes_back=goes_back)
+        kept, _ = keep(CANARY, here, there, count=1)
+    assert (result.outcome, kept.outcome) == (Outcome.FAILED, Outcome.FAILED)
+    assert result.detail == kept.detail == "environment variable CANARY_PASSWORD is not set"
 
 
 def test_a_page_that_shows_it_to_everybody_proves_nothing(store: Store) -> None:

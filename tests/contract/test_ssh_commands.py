@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from rolling_deploy.remote.connection import CannotReach
 from rolling_deploy.remote.ssh import SshConnection, connect_all
+from rolling_deploy.remote.ssh_login import BANNER_TRIES_MAX
+from rolling_deploy.settings import HostTarget
 from tests.sshd import KINDS, CutProxy, SshServer, free_port, running, wait_until, why_not
 
 LIMIT_MS = 30_000
@@ -140,6 +144,7 @@ def test_input_that_cannot_be_read_is_no_end_of_file(connection: SshConnection) 
 
 
 def test_a_limit_is_hard_and_leaves_the_outcome_unknown(connection: SshConnection) -> None:
+    connection.connect()
     began = time.monotonic()
     answer = connection.run(["sh", "-c", "echo early; sleep 30"], limit_ms=500)
     assert (answer.is_complete, answer.exit_status, answer.was_started) == (False, None, True)
@@ -348,6 +353,47 @@ def test_all_machines_are_opened_at_once_and_each_failure_is_named(server: SshSe
         assert isinstance(one, SshConnection)
         assert one.run(["true"], limit_ms=LIMIT_MS).is_complete
         one.close()
+
+
+def test_calls_that_wait_for_one_connection_share_its_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as other:
+        taken: list[None] = []
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    other.accept()[0].close()
+                    taken.append(None)
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = other.getsockname()[1]
+        connection = SshConnection(HostTarget("machine", "127.0.0.1", port, key="/dev/null"))
+        with ThreadPoolExecutor(8) as pool:
+            # Shorter than connecting may take: it fails long before all the same.
+            calls = [pool.submit(connection.run, ["true"], limit_ms=9_000) for _ in range(8)]
+            said = {call.result().detail for call in calls}
+        connection.close()
+    assert len(said) == 1, said
+    assert "does not speak SSH" in said.pop()
+    # What says nothing may be an sshd with too many logins, so each attempt is three.
+    assert len(taken) < 3 * BANNER_TRIES_MAX, "calls tried by themselves"
+
+
+def test_a_call_without_time_fails_for_itself_only(own_server: SshServer) -> None:
+    connection = SshConnection(own_server.target())
+    own_server.freeze()
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            short = pool.submit(connection.run, ["true"], limit_ms=700)
+            threading.Event().wait(0.2)  # so that it is the one that connects
+            long = pool.submit(connection.run, ["true"], limit_ms=LIMIT_MS)
+            assert not short.result().is_complete
+            own_server.thaw()
+            answer = long.result()
+            assert answer.is_complete, answer.detail
+    finally:
+        own_server.thaw()
+    connection.close()
 
 
 def test_no_machines_at_all_is_no_problem() -> None:

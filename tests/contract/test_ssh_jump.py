@@ -376,6 +376,49 @@ def test_a_jump_host_that_says_nothing_is_given_up_in_time_and_the_others_are_re
     assert "no answer within 1000 ms" in str(found["behind"])
 
 
+def accepting(listener: socket.socket) -> list[socket.socket]:
+    """Answers the connections that a service takes, without ever saying anything on them."""
+    taken: list[socket.socket] = []
+
+    def accept() -> None:
+        try:
+            while True:
+                taken.append(listener.accept()[0])
+        except OSError:
+            return
+
+    threading.Thread(target=accept, daemon=True).start()
+    return taken
+
+
+def test_a_jump_host_that_is_not_reached_is_tried_once_for_all_machines_behind_it() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        tries = accepting(silent)
+        port = silent.getsockname()[1]
+        gate = HostTarget("gate", "127.0.0.1", port, key="/dev/null", connect_timeout_ms=700)
+        inner = HostTarget("inner", "127.0.0.1", 9, key="/dev/null", jump=gate)
+        targets = [HostTarget(f"app{i}", "127.0.0.1", 9, jump=gate) for i in range(20)]
+        targets += [HostTarget(f"db{i}", "127.0.0.1", 9, jump=inner) for i in range(10)]
+        found = connect_all(targets, parallel=4)
+        assert len(tries) == 1
+        for one in tries:
+            one.close()
+    assert all("the jump host gate is not reached" in str(found[one.name]) for one in targets)
+
+
+def test_a_jump_host_that_was_not_reached_at_the_start_is_tried_again_later(
+    server: SshServer, gate: SshServer
+) -> None:
+    earlier = SshConnection(server.target(name="earlier", jump=through(gate)))
+    gate.stop()
+    found = connect_all([server.target(name=f"app{i}", jump=through(gate)) for i in range(3)])
+    assert all(isinstance(one, CannotReach) for one in found.values())
+    gate.start()
+    answer = earlier.run(["true"], limit_ms=LIMIT_MS)
+    assert answer.is_complete, answer.detail
+    earlier.close()
+
+
 def test_a_machine_where_nothing_listens_is_not_taken_for_the_jump_host(
     server: SshServer, connection: SshConnection, gate: SshServer
 ) -> None:
@@ -504,6 +547,40 @@ def test_a_cut_network_ends_a_command_within_three_keepalives(
         proxy.close()
 
 
+def test_a_dead_link_to_the_jump_host_is_noticed_while_many_machines_keep_trying_through_it(
+    server: SshServer, gate: SshServer
+) -> None:
+    if server.kind != "openssh":
+        pytest.skip("only OpenSSH has processes of their own for the connections to stop")
+    ours = {"keepalive_s": 1, "connect_timeout_ms": 2_000}
+    way = through(gate, **ours)
+    found = connect_all([server.target(name=f"app{i}", jump=way, **ours) for i in range(16)])
+    connections = [one for one in found.values() if isinstance(one, SshConnection)]
+    assert len(connections) == 16, found
+    end = threading.Event()
+    for one in connections:
+        # Out of step, so that something is written to the jump host all the time.
+        end.wait(0.09)
+        assert one.run(["true"], limit_ms=LIMIT_MS).is_complete
+
+    def poll(number: int) -> bool:
+        """Answers whether the machine was reached again."""
+        end.wait(0.17 * number)
+        while not end.is_set():
+            if connections[number].run(["true"], limit_ms=20_000).is_complete:
+                return True
+            end.wait(0.1)
+        return False
+
+    with gate.frozen_connections(), ThreadPoolExecutor(16) as pool:
+        limit = threading.Timer(30, end.set)
+        limit.start()
+        assert list(pool.map(poll, range(16))) == [True] * 16
+        limit.cancel()
+    for one in connections:
+        one.close()
+
+
 def test_a_long_quiet_command_is_not_taken_for_silence(server: SshServer, gate: SshServer) -> None:
     connection = SshConnection(server.target(keepalive_s=1, jump=through(gate, keepalive_s=1)))
     answer = connection.run(["sleep", "5"], limit_ms=LIMIT_MS)
@@ -576,6 +653,25 @@ def test_closing_ends_a_connection_that_is_being_made_through_a_jump_host(
         accepted.close()
     if gate.kind == "openssh":
         wait_until(lambda: len(gate.pids()) == 1)
+
+
+def test_closing_lets_the_jump_host_go_where_no_thread_is_to_be_had(
+    server: SshServer, gate: SshServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if gate.kind != "openssh":
+        pytest.skip("only OpenSSH has a process for each connection to look at")
+    connection = SshConnection(server.target(jump=through(gate)))
+    connection.connect()
+    start = threading.Thread.start
+
+    def start_few(thread: threading.Thread) -> None:
+        if thread.name == "ssh tunnel close":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    connection.close()
+    wait_until(lambda: len(gate.pids()) == 1)
 
 
 INVENTORY = """\

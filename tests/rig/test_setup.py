@@ -135,9 +135,12 @@ def test_a_tomcat_that_has_not_read_its_files_is_restarted_by_a_setup_and_no_oth
     rig: TomcatRig, fleet: UnwiredFleet
 ) -> None:
     rig.do("setup", "--yes", "--json").must_be(0)
-    context = fleet.nodes[0].tomcat.base / "conf" / "context.xml"
+    base = fleet.nodes[0].tomcat.base
+    context = base / "conf" / "context.xml"
     PAUSE.wait(TOLD_S)
     context.write_bytes(context.read_bytes())
+    assert check(rig, 0) == {}, "by its own notes it knows what was read"
+    (base / ".rolling-deploy" / "wiring" / "swap").unlink()  # as if people had wired it
     (said,) = check(rig, MISSING)["tomcat1"]
     assert "is wired on disk, but its Tomcat runs since before `conf/context.xml`" in said
     files = [fleet.config_of(node) for node in fleet.nodes]

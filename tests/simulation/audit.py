@@ -21,8 +21,13 @@ from rolling_deploy.rollout.step import Activate, Goal, Step
 from tests.simulation.fleet_commands import sha
 from tests.simulation.gate import judge_losses
 from tests.simulation.machines import ORIGINAL, PERSON, US, Balancer, Machine, Node, artifact_of
-from tests.simulation.promises import FRESH_MS, INVARIANTS, RECENT_MS
-from tests.simulation.record_truth import judge_fact
+from tests.simulation.promises import (
+    INVARIANTS,
+    RECENT_MS,
+    STOOD_MAX_MS,
+    STOOD_THERE_MAX_MS,
+)
+from tests.simulation.record_truth import DECIDED, judge_fact
 
 if TYPE_CHECKING:
     from tests.simulation.operator import Operator
@@ -85,7 +90,7 @@ class Audit:
     met: set[str] = field(default_factory=set)
     """Load balancers that were seen at the opening, or met since."""
     written_ms: dict[str, int] = field(default_factory=dict)
-    """When this rollout last wrote on a load balancer."""
+    """When this rollout last wrote on a load balancer, or reloaded it."""
 
     def check(self, promise: str, is_kept: bool, text: str) -> None:
         """Count the check, and note it when the promise is broken."""
@@ -119,8 +124,18 @@ class Audit:
 
     def goes_ahead(self, lb: Balancer, by: Operator) -> None:
         """A command has passed what the load balancer asks before it changes anything."""
-        age_ms = self.world.now_ms - by.looked_ms
-        self.check("fresh", age_ms <= FRESH_MS, f"{lb.name}: {by.name} looked {age_ms} ms ago")
+        stood_ms = by.stood_ms(self.world.now_ms)
+        is_fresh = stood_ms <= STOOD_THERE_MAX_MS
+        self.check("fresh", is_fresh, f"{lb.name}: {by.name} stood still for {stood_ms} ms")
+
+    def sends(self, by: Operator, step: Step) -> None:
+        """An operator sends commands for what it has written down."""
+        self._is_fresh(by, f"{step} is sent")
+
+    def _is_fresh(self, by: Operator, what: str) -> None:
+        stood_ms = by.stood_ms(by.acted_ms)
+        is_fresh = stood_ms <= STOOD_MAX_MS
+        self.check("fresh", is_fresh, f"{what} by {by.name}, which stood still for {stood_ms} ms")
 
     def effect(self, machine: Machine, token: FenceToken) -> None:
         """A command changes something now."""
@@ -182,24 +197,25 @@ class Audit:
         if author == ORIGINAL and lb.authors.get(text, US) == US:
             self.check("original", lb.original == lb.text, f"{lb.name}: it is not kept")
 
-    def reloading(self, lb: Balancer) -> None:
+    def reloading(self, lb: Balancer, by: Operator) -> None:
         """nginx is about to be reloaded by us."""
+        self.written_ms[lb.name] = self.world.now_ms
         is_same = lb.current.text == lb.text and not lb.earlier(self.world.now_ms)
-        is_needless = is_same and lb.authors[lb.text] == US and not self.is_theirs(lb)
+        is_needless = is_same and lb.authors[lb.text] == US and not self.is_theirs(lb, by)
         self.check("reload", not is_needless, lb.name)
 
     def serving(self, lb: Balancer, by: Operator) -> dict[str, int]:
         """Answers how many backends serve each upstream there, or did until a moment ago."""
         world, now_ms = self.world, self.world.now_ms
-        seen_ms = (world.frozen_ms if self.is_dazed(by) else now_ms) - RECENT_MS
+        unseen_ms = self.unseen_ms(by)
         good = {
-            n.name for n in world.nodes.values() if n.is_healthy(now_ms) or n.hurt_at_ms > seen_ms
+            n.name for n in world.nodes.values() if n.is_healthy(now_ms) or n.hurt_at_ms > unseen_ms
         }
         return {name: len(members & good) for name, members in world.sending(lb).items()}
 
-    def is_theirs(self, lb: Balancer) -> bool:
-        """A person has just been there: in the instant after our last look."""
-        return self.hands.get(lb.name, 0) > self.world.now_ms - RECENT_MS
+    def is_theirs(self, lb: Balancer, by: Operator) -> bool:
+        """A person has been there since this operator's look."""
+        return self.hands.get(lb.name, 0) > self.unseen_ms(by)
 
     def loaded(
         self,
@@ -217,32 +233,37 @@ class Audit:
         came = sorted(up - frozenset().union(*before.values()))
         self.forced -= set(came)
         for backend in came:
-            self._came_in(lb, world.nodes[backend], opened)
+            self._came_in(lb, world.nodes[backend], opened, by)
         for upstream, count in self.serving(lb, by).items():
             least = opened.policy.serving_min
             is_less = count < min(least, serving.get(upstream, 0))
-            is_fine = not is_less or self.is_theirs(lb)
+            is_fine = not is_less or self.is_theirs(lb, by)
             self.check("capacity", is_fine, f"{lb.name} {upstream}: {count} left")
 
-    def _came_in(self, lb: Balancer, node: Node, opened: Opened) -> None:
-        is_parked = node.name in opened.parked and not self.is_theirs(lb)
+    def _came_in(self, lb: Balancer, node: Node, opened: Opened, by: Operator) -> None:
+        is_parked = node.name in opened.parked and not self.is_theirs(lb, by)
         self.check("parked", not is_parked, f"{lb.name} sends to {node.name} again")
         was_stopped = any(name == node.name for name, _ in self.stops)
         if not was_stopped and node.name not in opened.left_out:
             return  # as it was when we came, whatever that is
         known = (opened.release, self.was[node.name])
-        is_good = self.is_well(node, known)
+        is_good = self.is_well(node, known, by)
         self.check("proven", is_good, f"{lb.name} to {node.name}: {node.serves}")
 
-    def is_dazed(self, by: Operator) -> bool:
-        """Answers whether this operator wakes about now, and has not looked since its sleep."""
-        is_waking = self.world.thawed_ms > self.world.now_ms - RECENT_MS
-        return is_waking and by.looked_ms <= self.world.frozen_ms
+    def unseen_ms(self, by: Operator) -> int:
+        """Answers since when things may have happened that this operator need not know of.
 
-    def is_hurt(self, node: Node) -> bool:
-        """Answers whether misfortune has made it ill since it was proven, or a moment ago."""
+        Since its last look. Who stood still after that, and decides or sends without another, is
+        excused for nothing: it had to look again.
+        """
+        young_ms = self.world.now_ms - RECENT_MS
+        is_fresh = by.stood_ms(by.acted_ms) <= STOOD_MAX_MS
+        return min(by.looked_ms, young_ms) if is_fresh else young_ms
+
+    def is_hurt(self, node: Node, by: Operator) -> bool:
+        """Answers whether misfortune has made it ill since it was proven, or seen last."""
         proved_ms = self.proved_ms.get(node.name, self.world.now_ms)
-        return node.hurt_at_ms > min(proved_ms, self.world.now_ms - RECENT_MS)
+        return node.hurt_at_ms > min(proved_ms, self.unseen_ms(by))
 
     # --- the record
 
@@ -256,9 +277,13 @@ class Audit:
                 self.off_of.setdefault(epoch, self.off)
             if line in new and isinstance(fact, Intended):
                 self._local[rollout, epoch, fact.step] += 1
+                by.is_to_send = True
+                self._is_fresh(by, f"{fact.step} is intended")
                 if isinstance(fact.step, Activate):
                     self.meant.add(fact.step.backend)
             elif line in new:
+                if isinstance(fact, DECIDED):
+                    self._is_fresh(by, f"{fact} is decided")
                 judge_fact(self, fact, by)
                 if isinstance(fact, DeclaredOff):
                     self.off_of[epoch] = self.off
@@ -306,9 +331,9 @@ class Audit:
         rollout = self.opened.rollout if self.opened else ""
         return rollout in self._known
 
-    def is_well(self, node: Node, versions: Sequence[str]) -> bool:
+    def is_well(self, node: Node, versions: Sequence[str], by: Operator) -> bool:
         """Answers whether it serves one of these well, or did until misfortune made it ill."""
-        is_hurt = self.is_hurt(node)
+        is_hurt = self.is_hurt(node, by)
         is_up = node.is_healthy(self.world.now_ms) or is_hurt
         return is_up and (node.serves in versions or (is_hurt and node.serves is None))
 
@@ -323,9 +348,9 @@ class Audit:
         lost = needed & before - node.staged
         self.check("kept", not lost, f"{node.name} has lost {sorted(map(str, lost))}")
 
-    def is_cut_off(self, lb: Balancer) -> bool:
-        """Answers whether an operator could not reach it a moment ago."""
-        young_ms = self.world.now_ms - RECENT_MS
+    def is_cut_off(self, lb: Balancer, by: Operator) -> bool:
+        """Answers whether an operator could not reach it when this one looked, or since."""
+        unseen_ms = self.unseen_ms(by)
         ways = [host.cut.get(lb.name, 0) for host in self.world.hosts.values()]
         ways += [host.mute.get(lb.name, 0) for host in self.world.hosts.values()]
-        return lb.is_away or max(*ways, lb.back_ms) > young_ms
+        return lb.is_away or max(*ways, lb.back_ms) > unseen_ms

@@ -62,6 +62,7 @@ class DiskRecord:
         host, world = self.by.host, self.by.world
         if host.disk_full_until_ms > world.now_ms:
             raise RecordWrong("the local record did not take the next entries: disk full")
+        self.by.acted_ms = world.now_ms
         before = host.records.get(self.rollout, b"")[:at]
         more = b"".join(lines)
         # Killed in the middle, half a line is there.

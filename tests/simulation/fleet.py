@@ -61,6 +61,10 @@ class Fleet(FleetMachines):
     def perform(self, step: Step, opened: Opened, token: FenceToken) -> Result:
         """Remember whose token the commands carry."""
         self.by.token, self.by.steps[machine_of(step)] = token, step
+        # The steps of a wave are sent at once; here the others run when the first has ended.
+        if self.by.is_to_send:
+            self.by.is_to_send, self.by.acted_ms = False, self.by.world.now_ms
+            self.by.world.audit.sends(self.by, step)
         result = super().perform(step, opened, token)
         self.by.world.tell(self.by.name, f"-> {step} {result.outcome} {result.detail}")
         return result

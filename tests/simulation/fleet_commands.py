@@ -18,7 +18,7 @@ from tests.simulation.world import Failed, Refused, World
 if TYPE_CHECKING:
     from tests.simulation.operator import Operator
 
-LATE_MS = 45_000
+LATE_MS = 75_000
 """So long after its intent a command is good on a load balancer (`late_s` in the real script)."""
 
 
@@ -104,7 +104,7 @@ def _put(world: World, lb: Balancer, text: str, token: FenceToken) -> None:
 
 def _reload(world: World, by: Operator, lb: Balancer, token: FenceToken) -> None:
     world.audit.effect(lb, token)
-    world.audit.reloading(lb)
+    world.audit.reloading(lb, by)
     before, serving = world.sending(lb), world.audit.serving(lb, by)
     if lb.reload(world.now_ms):
         world.audit.loaded(lb, by, before, serving)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rolling_deploy.rollout.facts import Cause, Claimed, Closed, Counted, Ending, Fact, Opened
 from rolling_deploy.rollout.journal import read_chain
-from tests.simulation.promises import RECENT_MS
 from tests.simulation.requests import Told, told_by
 
 if TYPE_CHECKING:
@@ -57,10 +56,10 @@ def _went_on(audit: Audit, by: Operator, told: Told, opened: Opened) -> None:
     most = opened.policy.max_errors
     if most is None or not told.is_forward:
         return
-    until_ms, failed = audit.world.now_ms - RECENT_MS, 0
+    until_ms, failed = audit.unseen_ms(by), 0
     for name, first in told.firsts.items():
         lb = audit.world.balancers[name]
-        is_read = name not in audit.off and not audit.is_cut_off(lb) and not audit.is_dazed(by)
+        is_read = name not in audit.off and not audit.is_cut_off(lb, by)
         asked = lb.log.failed_since(first, until_ms) if is_read else 0
         failed += max(asked + told.bases[name][1], told.sums.get(name, (0, 0))[1])
     is_fine = told.is_forgiving or failed - told.forgiven <= most

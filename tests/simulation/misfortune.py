@@ -68,9 +68,6 @@ def freeze(world: World, fault: Fault) -> None:
     if victim:
         world.tell(victim.name, f"is frozen for {fault.ms} ms")
         victim.freeze(fault.ms)
-        if world.thawed_ms < world.now_ms:
-            world.frozen_ms = world.now_ms
-        world.thawed_ms = max(world.thawed_ms, world.now_ms + fault.ms)
 
 
 def lose_disk(world: World, fault: Fault) -> None:

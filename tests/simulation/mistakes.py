@@ -329,7 +329,18 @@ class View:""",
         ),
     ),
     Mutant(
+        "a standstill is not noticed before it is decided",
+        ((RUNNER, "            if self.pulse.feel() and ", "            if False and "),),
+    ),
+    Mutant(
+        "a standstill of half a minute is none",
+        ((RUNNER, "STANDSTILL_MAX_MS = 5_000", "STANDSTILL_MAX_MS = 40_000"),),
+    ),
+    Mutant(
         "a command may come as late as it likes",
         ((THERE, "world.now_ms - lb.intent_at_ms > LATE_MS", "False"),),
+    ),
+    Mutant(
+        "a command may come two minutes late", ((THERE, "LATE_MS = 75_000", "LATE_MS = 120_000"),)
     ),
 )

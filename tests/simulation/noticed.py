@@ -52,10 +52,14 @@ SCENARIOS: Mapping[str, tuple[Scenario, ...]] = {
     "the others are asked before the stop only": _regressions(5),
     "the others are asked before the stop only, and safety awake": _regressions(5),
     "what was forced once stays forced": _regressions(99436),
-    # An operator stands still for longer than a minute between its look and a command.
-    "a standstill is not noticed": _around(250, ("freeze", "", 89_000)),
-    "a standstill is not noticed once it is decided": _around(250, ("freeze", "", 89_000)),
+    # An operator stands still between its look and what it decides, or what it sends.
+    "a standstill is not noticed": _around(250, ("freeze", "", 20_000)),
+    "a standstill is not noticed before it is decided": _around(250, ("freeze", "", 20_000)),
+    "a standstill is not noticed once it is decided": _around(250, ("freeze", "", 20_000)),
+    "a standstill of half a minute is none": _around(250, ("freeze", "", 20_000)),
+    # And after the last moment at which it could notice: a load balancer has to.
     "a command may come as late as it likes": _around(250, ("freeze", "", 89_000)),
+    "a command may come two minutes late": _around(250, ("freeze", "", 89_000)),
 }
 """What is made to show one mistake; tried first."""
 

@@ -7,6 +7,7 @@ and what the machines answer.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,13 @@ from rolling_deploy.ports import Event, FenceToken, Machines
 from rolling_deploy.remote.connection import CannotReach, Connection
 from rolling_deploy.rollout.fleet import Policy
 from rolling_deploy.rollout.step import Step
-from rolling_deploy.runner import Work
+from rolling_deploy.runner import Pulse, Work
 from rolling_deploy.settings import HostTarget
 from tests.simulation import requests
 from tests.simulation.disk import Disk
 from tests.simulation.fleet import Fleet, Server, Upgrade
 from tests.simulation.machines import Host
-from tests.simulation.scheduler import Task
+from tests.simulation.scheduler import START_MS, Task
 from tests.simulation.wire import Heartbeat, Wire
 from tests.simulation.world import World
 
@@ -50,7 +51,13 @@ class Operator:
     desk: Desk = field(init=False)
     began_ms: int = 0
     looked_ms: int = 0
-    """When its last look began."""
+    """When its last look began; before the first one, when it did itself."""
+    acted_ms: int = 0
+    """When it last began to write down what it decided, or to send it."""
+    is_to_send: bool = False
+    """Intents are written, and nothing of them has been sent."""
+    frozen: list[tuple[int, int]] = field(default_factory=list)
+    """From when until when it stood still, each time."""
     cut_at_start: frozenset[str] = frozenset()
     knew: frozenset[str] = frozenset()
     """The rollouts of which its machine had a record when it began."""
@@ -103,7 +110,8 @@ class Operator:
             except Exception as error:  # noqa: BLE001 # judged by the audit
                 self.error = error
 
-        self.began_ms, self.knew = self.world.now_ms, frozenset(self.host.records)
+        self.began_ms = self.looked_ms = self.world.now_ms
+        self.knew = frozenset(self.host.records)
         self.task = self.world.scheduler.spawn(self.name, live)
         self.world.operators.append(self)
 
@@ -120,9 +128,24 @@ class Operator:
 
     def freeze(self, ms: int) -> None:
         """`SIGSTOP`, and `SIGCONT` so much later."""
+        from_ms, until_ms = self.world.now_ms, self.world.now_ms + ms
+        if self.frozen and self.frozen[-1][1] >= from_ms:
+            earlier = self.frozen.pop()
+            from_ms, until_ms = earlier[0], max(earlier[1], until_ms)
+        self.frozen.append((from_ms, until_ms))
         for task in (self.task, self.heart):
             if task is not None and not task.is_over:
                 self.world.scheduler.freeze(task, ms)
+
+    def stood_ms(self, until_ms: int) -> int:
+        """Answers for how long it stood still in one piece, from its look until then."""
+        pieces = (min(end, until_ms) - max(begin, self.looked_ms) for begin, end in self.frozen)
+        return max(pieces, default=0)
+
+    @property
+    def slept_ms(self) -> int:
+        """Answers for how long it has stood still in all."""
+        return sum(min(end, self.world.now_ms) - begin for begin, end in self.frozen)
 
     def connect(self) -> Site:
         """Answers the machines, as a connection to each found them."""
@@ -151,17 +174,30 @@ def _in_place(work: Work, name: str) -> None:
 
 @dataclass(frozen=True)
 class Clock:
-    """The operator's own clock, which may be wrong."""
+    """The operator's own clock, which may be wrong.
+
+    Slow calls run in place here, so that the pulse is not felt at every poll meanwhile, as it is
+    by a process that only waits. What it is told leaves that time out: for the pulse only
+    standstills pass, and hands that set the clock.
+    """
 
     by: Operator
 
     def now_ms(self) -> int:
         """Answers the time."""
-        return self.by.world.now_ms + self.by.host.clock_ms
+        true_ms = START_MS + self.by.slept_ms if _is_felt() else self.by.world.now_ms
+        return true_ms + self.by.host.clock_ms
 
     def steady_ms(self) -> int:
         """Answers what no hand sets: it goes on while the process stands still."""
-        return self.by.world.now_ms
+        return START_MS + self.by.slept_ms
+
+
+def _is_felt() -> bool:
+    """Answers whether it is a pulse that asks the clock."""
+    clock = inspect.currentframe()
+    asking = clock.f_back.f_back if clock and clock.f_back else None
+    return asking is not None and isinstance(asking.f_locals.get("self"), Pulse)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ INVARIANTS: Mapping[str, str] = {
     "halt": "a halt leaves nobody out whom we took out and did not change",
     "attempts": "a backend is stopped at most as often as the policy and people allow",
     "fence": "nothing is changed under a token lower than the highest one the machine has seen",
-    "fresh": "no load balancer is changed on a look that is older than a minute",
+    "fresh": "who stood still for more than 5 s after its look decides and sends nothing on it",
     "fork": "nobody acts on a record of which two different ones are there",
     "store": "no backend is claimed while the session store's checks refuse",
     "alone": "two commands never change one machine at the same time",
@@ -32,9 +32,13 @@ INVARIANTS: Mapping[str, str] = {
     "end": "once the misfortune ends the rollout does, and no command of ours still runs",
 }
 
-FRESH_MS = 60_000
-"""What an operator looked at may be so old when its command goes ahead: a standstill that it need
-not notice, another while it writes, and what the load balancer allows after that."""
+STOOD_MAX_MS = 5_000
+"""An operator may have stood still for so long in one piece, between its look and what it decides
+or sends on it."""
+
+STOOD_THERE_MAX_MS = 75_000
+"""And for so long by the time a load balancer goes ahead: nobody can look at the very instant of
+the sending, and what comes later than that after its intent is refused there."""
 
 RECENT_MS = 5_000
-"""Misfortune this young may not have been seen by the last look."""
+"""Misfortune this young may not have been seen, however quickly the last look was acted on."""

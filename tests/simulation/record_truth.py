@@ -24,11 +24,13 @@ from rolling_deploy.rollout.step import Goal
 from tests.simulation.endings import judge_end, judge_halt
 from tests.simulation.fleet_commands import sha
 from tests.simulation.machines import ORIGINAL, PERSON, US, artifact_of
-from tests.simulation.promises import RECENT_MS
 
 if TYPE_CHECKING:
     from tests.simulation.audit import Audit
     from tests.simulation.operator import Operator
+
+DECIDED = (Claimed, Forced, Proved, Released, Halted, Closed)
+"""Facts that an operator decides on what it has looked at."""
 
 
 def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # one case a fact
@@ -42,8 +44,7 @@ def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # 
             audit.met.add(fact.load_balancer)
             _accept(audit, fact.load_balancer, fact.digest, Purpose.DEPLOY)
         case Claimed():
-            age_ms = audit.world.now_ms - audit.world.store_failed_ms
-            is_young = age_ms < RECENT_MS or audit.is_dazed(by)
+            is_young = audit.world.store_failed_ms > audit.unseen_ms(by)
             # On the way back it is not asked: going back may be the cure.
             is_well = not audit.world.store or is_young or audit.is_going_back
             audit.check("store", is_well, f"{fact.backends} are claimed")
@@ -54,7 +55,7 @@ def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # 
             _proved(audit, fact, by)
         case Released():
             audit.forced = frozenset()
-            _released(audit, fact)
+            _released(audit, fact, by)
         case Decided():
             audit.decisions += 1
             audit.skipped |= set(fact.skip)
@@ -62,10 +63,10 @@ def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # 
             audit.decisions += 1
             audit.is_going_back = True
         case Halted():
-            judge_halt(audit, fact)
+            judge_halt(audit, fact, by)
         case Closed():
             audit.is_closed = True
-            judge_end(audit, fact)
+            judge_end(audit, fact, by)
         case _:
             pass
 
@@ -105,18 +106,17 @@ def _proved(audit: Audit, fact: Proved, by: Operator) -> None:
     wanted, artifact = opened.release, artifact_of(opened.release)
     if fact.goal is Goal.PREVIOUS:
         wanted, artifact = audit.was[fact.backend], audit.lay[fact.backend]
-    is_warm = node.is_warm or audit.is_hurt(node)
-    is_so = audit.is_well(node, (wanted,)) and node.artifact == artifact
+    is_warm = node.is_warm or audit.is_hurt(node, by)
+    is_so = audit.is_well(node, (wanted,), by) and node.artifact == artifact
     # What makes it ill between that look and this line could not be seen.
     now_ms = audit.world.now_ms
     audit.proved_ms[node.name] = audit.answered_ms.get(node.name, now_ms)
-    is_so = is_so or audit.is_dazed(by)
     audit.check("truth", is_so, f"{fact.backend} is proved, serves {node.serves}")
     audit.check("proven", is_warm, f"{fact.backend} is proved and cold")
 
 
-def _released(audit: Audit, fact: Released) -> None:
+def _released(audit: Audit, fact: Released, by: Operator) -> None:
     for lb in audit.counting():
         up = audit.world.up(lb)
-        is_so = not set(fact.out) & up or audit.is_theirs(lb)
+        is_so = not set(fact.out) & up or audit.is_theirs(lb, by)
         audit.check("truth", is_so, f"claim {fact.claim} leaves {fact.out} out of {lb.name}")

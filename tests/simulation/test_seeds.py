@@ -11,11 +11,14 @@ from random import Random
 
 import pytest
 
+from rolling_deploy.rollout.fleet import Policy
 from tests.simulation.__main__ import Figures, run_seeds
+from tests.simulation.misfortune import Fault
 from tests.simulation.mutants import ROOT
 from tests.simulation.promises import INVARIANTS
 from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.scenario import TURNS_BUSY, Scenario, scenario_of
+from tests.simulation.shape import Shape
 from tests.simulation.simulate import simulate
 
 SEEDS = 2_000
@@ -75,6 +78,25 @@ def test_a_seed_means_the_same_in_every_process() -> None:
         )
         told.add("".join(line for line in done.stdout.splitlines() if "per second" not in line))
     assert len(told) == 1
+
+
+def _told_after(kind: str, target: str) -> list[str]:
+    """What is told when this lasts for 20 s, at each of a few moments of one rollout."""
+    return [
+        line
+        for at in range(240, 270)
+        for line in simulate(
+            Scenario(1, Shape(2, 1), Policy(), faults=(Fault(at, kind, target, 20_000),))
+        ).trace
+    ]
+
+
+def test_who_only_waits_for_a_slow_machine_acts_on_what_it_saw() -> None:
+    """Else nobody here would ever act after a slow call, as real operators do."""
+    slow, asleep = _told_after("slow_commands", "lb1"), _told_after("freeze", "")
+    assert any(int(line.split()[0]) > 20_000 for line in slow), "no command was ever slow"
+    assert not any("stood still" in line for line in slow)
+    assert any("stood still" in line for line in asleep)
 
 
 def test_with_the_lock_disabled_the_fencing_alone_holds() -> None:

@@ -59,10 +59,6 @@ class World:
     operators: list[Operator] = field(default_factory=list)
     store: tuple[Check, ...] = ()
     store_failed_ms: int = 0
-    thawed_ms: int = 0
-    """When the last operator that was frozen goes on: what it looked at is as old as its sleep."""
-    frozen_ms: int = 0
-    """When that sleep began, or the one that reached into it."""
     forged: tuple[str, int, str] | None = None
     """The load balancer whose copy of a record was exchanged, when, and of which rollout."""
     before_stop: Callable[[str], None] | None = None

@@ -225,6 +225,31 @@ def test_without_a_line_or_after_a_persons_answer_the_next_stop_follows() -> Non
         assert Act((Activate("app2", Goal.RELEASE),)) in moves
 
 
+def test_how_fast_sessions_come_is_not_judged_right_before_a_stop() -> None:
+    fast = Watched(1, replace(QUIET, pace=Pace(500, 41, 5_000)))
+    before = about_to_stop(first(), QUIET, fast)
+    assert before.logouts is not None
+    assert is_surge(before.pace_before, before.logouts.pace, 3.0, 20)
+    move = decide(before, seen(FOUND, GOOD))
+    assert not isinstance(move, Note) or not isinstance(move.facts[0], GaveUp)
+
+
+def test_a_pace_of_the_day_before_a_halt_is_no_sign_at_night() -> None:
+    day = Watched(1, replace(QUIET, pace=Pace(500, 60, 60_000)))
+    halt = Halted(Cause.STORE, "the session store is gone")
+    night = replace(QUIET, pace=Pace(500, 1, 300_000))
+    before = about_to_stop(first(), night, day, halt, Decided("someone"))
+    assert not before.are_logouts_accepted
+    assert before.pace_before == night.pace
+    told = forecast(before, seen(FOUND, GOOD))
+    assert Act((Activate("app2", Goal.RELEASE),)) in told.moves
+    assert not [move for move in told.moves if isinstance(move, Halt)]
+    # A line that stood there before the answer is still a sign.
+    loud = about_to_stop(first(), night, Watched(1, said()), halt, Decided("someone"))
+    (fact,) = facts_of(decide(loud, seen(FOUND, GOOD)))
+    assert isinstance(fact, GaveUp)
+
+
 def test_after_the_last_wave_it_is_waited_again_before_all_is_done() -> None:
     opening = opened(policy=POLICY, order=("app1",), upstreams={"web": ("app1", "app2")})
     told = forecast(record(opening), seen(FOUND, {"app2": GOOD["app1"]}))

@@ -70,6 +70,16 @@ def test_another_pair_is_tried_when_one_cannot_be_asked() -> None:
     assert decide(record(first, *facts), seen(FOUND)) == Act((Keep("app2", "app3"),))
 
 
+def test_among_four_the_next_pair_is_without_both_of_the_one_that_could_not_be_asked() -> None:
+    names = ("app1", "app2", "app3", "app4")
+    first = opened(policy=PROVING, order=names)
+    facts = staged(first)
+    look = seen(FOUND, dict.fromkeys(names, GOOD["app1"]))
+    assert decide(record(first, *facts), look) == Act((Keep("app1", "app2"),))
+    facts = (*facts, *stepped(len(facts) + 2, Keep("app1", "app2"), UNKNOWN))
+    assert decide(record(first, *facts), look) == Act((Keep("app3", "app4"),))
+
+
 def test_nothing_is_begun_when_sessions_are_not_shared() -> None:
     first = opened(policy=PROVING)
     facts = staged(first)

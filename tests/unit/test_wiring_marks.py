@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolling_deploy.remote.wiring_files import CONTEXT, SERVER, Asked, Wanted
+from rolling_deploy.remote.wiring_files import CONTEXT, OURS, SERVER, Asked, Wanted
 from rolling_deploy.remote.wiring_marks import Mark, clashes, mark_of, read_mark
 from rolling_deploy.settings import Jar, NodeWiring
 from rolling_deploy.wiring import Manifest
@@ -75,6 +75,53 @@ def test_other_jars_and_files_of_the_same_name_clash() -> None:
     )
     apart = Mark("blog", "x", {"lib/other.jar": "2" * 64}, "", {"conf/other.yaml": "a"})
     assert clashes(wanted_by(), own, apart) == ()
+
+
+def wanted_of(context: str, texts: dict[str, bytes] = TEXTS, files: bytes = b"") -> Wanted:
+    """Answers what an inventory wants whose template has these elements, without any variable."""
+    wiring = NodeWiring((), context, "a.M", {"conf/store.yaml": files} if files else {}, None)
+    return Wanted(Asked(wiring, wiring, "/srv/tomcat", (8080,)), Manifest({}), texts)
+
+
+LITERAL = '<Valve className="a.V" password="literal-one" uri="redis://me:literal-one@h/?token=literal-one"/>'
+
+
+def test_a_secret_that_a_template_names_without_a_variable_is_not_in_the_mark() -> None:
+    wanted = wanted_of(LITERAL, files=OURS + b"\npassword: literal-one\naddress: h\n")
+    mark = mark_by(wanted)
+    assert "literal-one" not in mark.text
+    assert 'className=\\"a.V\\" password=\\"***\\"' in mark.text
+    assert mark.files["conf/store.yaml"].endswith('password: "***"\naddress: h\n')
+    assert clashes(wanted, mark_by(wanted, "shop"), mark) == ()
+
+
+def test_a_mark_that_still_holds_a_secret_is_compared_and_shown_without_it() -> None:
+    own = wanted_of(LITERAL, files=b"password: literal-one\n")
+    same = Mark("blog", "x", {}, LITERAL, {"conf/store.yaml": "password: literal-one\n"})
+    assert clashes(own, mark_by(own, "shop"), same) == ()
+    other = LITERAL.replace("<Valve", "<Valve asyncSupported='true'")
+    file = "password: literal-one\naddress: i\n"
+    said = " ".join(
+        clashes(own, mark_by(own), Mark("blog", "x", {}, other, {"conf/store.yaml": file}))
+    )
+    assert "asyncSupported" in said
+    assert "address: i" in said
+    assert "literal-one" not in said
+
+
+def test_a_wish_that_the_files_there_could_not_take_any_more_clashes_with_nothing() -> None:
+    own = wanted_by()
+    assert clashes(own, mark_by(own), mark_by(wanted_by(stop_ms=7, port=7070))) == ()
+    there = TEXTS | {CONTEXT: b'<Context><Manager className="b.M"/></Context>'}
+    moved_on = wanted_of('<Manager className="b.M"/>', there)
+    assert clashes(moved_on, mark_by(moved_on), mark_by(wanted_by(stop_ms=None))) == ()
+    # Ours has no place there: that is no word of the other inventory's.
+    assert clashes(wanted_of(MANAGER.format("a"), there), mark_by(own), mark_by(moved_on)) == ()
+    # Each could be had, and not both.
+    fresh = wanted_of('<Manager className="b.M"/>')
+    assert clashes(fresh, mark_by(fresh), mark_by(wanted_by(stop_ms=None))) == (
+        f"`{CONTEXT}` with `{MANAGER.format('a')}`",
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,25 @@
 # wires it, and what the next version of a file would be to it. Changes nothing. Needs `service`,
 # `war_store` and `wiring_store`.
 
-# find_restarted: sets restarted to what `is_restarted` says of the $current files, stale to those that
-# were written after the process had started, and undated to those whose time says nothing. By this
-# machine's clock, to within 2 s.
+# find_restarted: sets restarted to what `is_restarted` says of the $current files. Where our notes do not
+# know them, stale to those that were written or touched after the process had started, and undated to
+# those whose time says nothing: by this machine's clock, to within 2 s.
 find_restarted() {
     stale='' undated='' restarted=$(state=$wiring; is_restarted "$current")
     find_running
     for oldest in $running; do break; done
     [ -n "$running" ] || return 0
-    # What we put there was there before the process: only another writing counts. Of what came by
-    # hand nothing is known, and a copy or a move keeps the time of writing, but not that of change.
-    case $restarted in yes) stale_time=%Y ;; unknown) stale_time=%Z ;; *) return 0 ;; esac
+    # The process started after we had put these very bytes there: whoever wrote them once more (as
+    # provisioning does), or whatever a clock says, has made nothing older. Of what came by hand nothing
+    # is known, and a copy or a move keeps the time of writing, but not that of change.
+    [ "$restarted" = unknown ] || return 0
     # The kernel counts both starts in the same ticks, whatever clock a container has.
     stale_tick=$(this_tick) stale_now=$(date +%s)
     stale_hertz=$(getconf CLK_TCK 2>/dev/null) || stale_hertz=100
     stale_since=$((stale_now - (stale_tick - ${oldest##*:}) / stale_hertz + 2))
     for path in $paths; do
         [ -e "$base/$path" ] || continue
-        stale_at=$(stat -L -c "$stale_time" "$base/$path")
+        stale_at=$(stat -L -c %Z "$base/$path")
         if [ "$stale_at" -gt $((stale_now + 2)) ]; then undated="$undated $path"
         elif [ "$stale_at" -gt "$stale_since" ]; then stale="$stale $path"; fi
     done
@@ -60,16 +61,21 @@ say_marks() {
 # does it.
 say_next() {
     like_of "$1"
-    set -- "$1" "$(next_mode "$1")" $(stat -L -c '%u %g %a %U:%G' "$like") "$(id -u)" "$(id -g)"
-    next_names=$6
-    if [ "$7" != 0 ]; then
-        next_names=$(id -un)
+    # A name may hold blanks (`domain users`), a number none.
+    set -- "$1" "$(next_mode "$1")" $(stat -L -c '%u %g %a' "$like")
+    like_names=$(stat -L -c %U:%G "$like") next_names=$(id -un) next_uid=$(id -u)
+    if [ "$next_uid" = 0 ]; then next_names=$like_names next_uid=$3 next_gid=$4
+    else
         case " $(id -G) " in
-            *" $4 "*) next_names=$next_names:${6#*:}; set -- "$@" "$7" "$4" ;;
-            *) next_names=$next_names:$(id -gn); set -- "$@" "$7" "$8" ;;
+            *" $4 "*) next_names=$next_names:$(stat -L -c %G "$like") next_gid=$4 ;;
+            *) next_names=$next_names:$(id -gn) next_gid=$(id -g) ;;
         esac
-    else set -- "$@" "$3" "$4"; fi
-    [ ! -e "$base/$1" ] || [ "$9 ${10}" = "$3 $4" ] || say unkept "$1 $6 $next_names"
-    [ -n "$running" ] || [ "$9 ${10} $2" != "$3 $4 $5" ] || return 0
-    can_read "$9" "${10}" "$2" "$4" || say unreadable_next "$1 $next_names with mode $2"
+    fi
+    [ ! -e "$base/$1" ] || [ "$next_uid $next_gid" = "$3 $4" ] || {
+        say unkept "$1"
+        say unkept_before "$like_names"
+        say unkept_after "$next_names"
+    }
+    [ -n "$running" ] || [ "$next_uid $next_gid $2" != "$3 $4 $5" ] || return 0
+    can_read "$next_uid" "$next_gid" "$2" "$4" || say unreadable_next "$1 $next_names with mode $2"
 }
