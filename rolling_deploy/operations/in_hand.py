@@ -9,9 +9,8 @@ from rolling_deploy.errors import RecordWrong
 from rolling_deploy.operations.site import Site
 from rolling_deploy.ports import Records
 from rolling_deploy.remote.record_copies import Copy, Holder, read_copies
-from rolling_deploy.rollout.facts import Intended
 from rolling_deploy.rollout.fold import fold
-from rolling_deploy.rollout.journal import Chain, is_superseded, settle
+from rolling_deploy.rollout.journal import Chain, is_left_behind, settle
 from rolling_deploy.rollout.record import Record
 
 HERE = "this machine"
@@ -173,7 +172,7 @@ def _chain_of(site: Site, records: Records, rollout: str, first: Mapping[str, Co
     own = records.file(rollout).read()
     is_everywhere = set(chains) >= set(site.inventory.load_balancers)
     copies_only, _ = settle(chains)
-    if own.lines and not _is_left_behind(own, copies_only, is_everywhere=is_everywhere):
+    if own.lines and not is_left_behind(own, copies_only, is_everywhere=is_everywhere):
         chain, loose = settle({**chains, HERE: own})
     else:
         chain, loose = settle(chains)
@@ -193,16 +192,6 @@ def _require_readable(name: str, copy: Copy) -> None:
             where=name,
             next_step=f"mend it on {name}, then `rolling-deploy status`",
         )
-
-
-def _is_left_behind(own: Chain, others: Chain, *, is_everywhere: bool) -> bool:
-    """Whether this disk's end may be dropped: superseded, and surely never acted on.
-
-    An intent is acted on once a load balancer holds it, so all of them must have been asked.
-    """
-    tail = own.entries[own.shared_with(others) :]
-    has_intent = any(isinstance(entry.fact, Intended) for entry in tail)
-    return is_superseded(own, others) and (is_everywhere or not has_intent)
 
 
 def _newest(chains: Mapping[str, _Found]) -> str | None:

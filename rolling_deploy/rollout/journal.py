@@ -11,7 +11,7 @@ from typing import Any
 
 from rolling_deploy.errors import RecordWrong
 from rolling_deploy.rollout.codec import NotReadable, from_plain, to_plain
-from rolling_deploy.rollout.facts import FORMAT, Fact, TakenOver
+from rolling_deploy.rollout.facts import FORMAT, Fact, Intended, TakenOver
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +257,29 @@ def is_superseded(own: Chain, others: Chain) -> bool:
     epochs = {entry.epoch for entry in ours}
     is_older = all(epoch < last_taken_over for epoch in epochs)
     return is_older and epochs.isdisjoint(entry.epoch for entry in theirs)
+
+
+def is_left_behind(own: Chain, others: Chain, *, is_everywhere: bool) -> bool:
+    """Answers whether a disk's own end may be dropped: superseded, and surely never acted on.
+
+    An intent is acted on once a load balancer holds it, so all of them must have been asked.
+
+    An end without one, that none of them holds, was never acted on even where its take-over is the
+    newer one: it was taken for this disk alone, and the others went on without knowing of it.
+
+    Args:
+        others: what the load balancers agree on.
+        is_everywhere: all of them were asked, and answered.
+    """
+    shared = own.shared_with(others)
+    tail, theirs = own.entries[shared:], others.entries[shared:]
+    has_intent = any(isinstance(entry.fact, Intended) for entry in tail)
+    if is_superseded(own, others):
+        return is_everywhere or not has_intent
+    if has_intent or not is_everywhere or not (shared and tail and theirs):
+        return False
+    is_other_life = {entry.epoch for entry in tail}.isdisjoint(entry.epoch for entry in theirs)
+    return is_other_life and any(isinstance(e.fact, TakenOver) for e in (tail[0], theirs[0]))
 
 
 def entries_after(

@@ -52,7 +52,7 @@ def gate(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshSer
         yield one
 
 
-@pytest.fixture(params=["straight", "through a jump host"])
+@pytest.fixture(params=["straight", pytest.param("through a jump host", marks=pytest.mark.every)])
 def connection(request: pytest.FixtureRequest, server: SshServer) -> Iterator[SshConnection]:
     jump = None
     if request.param != "straight":

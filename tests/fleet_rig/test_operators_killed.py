@@ -38,6 +38,7 @@ def test_a_rollout_killed_around_a_command_is_finished_elsewhere(
     assert kill_and_resume(rig, "killed around a command", moment)
 
 
+@LONG
 def test_a_rollout_killed_while_it_drains_is_finished_elsewhere(rig: FleetRig) -> None:
     scenario, after = "killed while it drains", rig.next_release()
     client, url = rig.fleet.machines["client"], rig.fleet.urls[0]

@@ -96,6 +96,7 @@ def test_a_server_parked_in_the_managed_file_stays_parked(rig: Rig) -> None:
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_hand_edit_meanwhile_halts_and_is_not_overwritten(rig: Rig) -> None:
     after = rig.next_release()
     balancer = rig.balancer("lb1")

@@ -30,6 +30,7 @@ def test_a_run_without_a_terminal_and_without_yes_is_refused_and_touches_nothing
     rig.expect_well(before)
 
 
+@pytest.mark.every
 def test_what_is_deployed_already_is_told_by_a_plan_and_a_run_of_it_reloads_nothing(
     rig: Rig,
 ) -> None:

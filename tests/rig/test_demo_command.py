@@ -16,7 +16,7 @@ from tests.rig_tools import LIMIT_S, ROOT
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.mark.parametrize("kind", ["as found", "embedded"])
+@pytest.mark.parametrize("kind", ["as found", pytest.param("embedded", marks=pytest.mark.every)])
 def test_the_demo_rolls_a_release_over_a_fleet_and_nobody_notices(kind: str) -> None:
     servers_or_skip("embedded")
     ours = {n: v for n, v in os.environ.items() if not n.startswith(("GITHUB_", "GITLAB_"))}

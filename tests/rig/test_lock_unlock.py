@@ -73,6 +73,7 @@ def test_programs_read_it_as_json(rig: Rig) -> None:
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_living_holder_is_left_alone_unless_it_is_forced(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:

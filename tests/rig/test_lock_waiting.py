@@ -127,6 +127,7 @@ def test_a_rollout_that_halts_meanwhile_is_halted_for_who_waited_too(rig: Rig) -
     rig.expect_well(before)
 
 
+@pytest.mark.every
 def test_a_signal_ends_the_wait_and_leaves_nothing_behind(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users(), SlowUpload(rig.balancer("lb1").port) as upload:

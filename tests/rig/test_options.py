@@ -161,6 +161,7 @@ def header_of(url: str, name: str) -> str | None:
         return value
 
 
+@pytest.mark.every
 def test_waves_of_two_over_four_backends_and_two_load_balancers_are_noticed_by_nobody(
     tmp_path: Path,
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_plain_job_has_no_marks_of_any_ci_system(rig: Rig, tmp_path: Path) -> 
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_job_that_halts_is_annotated_and_ends_with_4(rig: Rig, tmp_path: Path) -> None:
     before = rig.release()
     inventory = rig.inventory("soon", SOON)

@@ -72,6 +72,7 @@ def test_a_halt_is_answered_by_resume_which_tries_once_more(rig: Rig) -> None:
     rig.expect_well(before)
 
 
+@pytest.mark.every
 @pytest.mark.parametrize("flaw", only_in_the_long_form("never-healthy", "wrong-version"))
 def test_a_release_that_does_not_become_good_goes_back_by_policy(rig: Rig, flaw: str) -> None:
     before = rig.release()

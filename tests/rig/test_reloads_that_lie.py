@@ -124,7 +124,7 @@ def short(*faults: str) -> list[object]:
     return [f if f in faults else pytest.param(f, marks=pytest.mark.every) for f in FAULTS]
 
 
-@pytest.mark.parametrize("fault", short("port taken", "stale pid file"))
+@pytest.mark.parametrize("fault", short("stale pid file"))
 def test_nginx_that_would_not_reload_is_refused_before_anything_is_touched(
     rig: Rig, fault: str
 ) -> None:
@@ -179,6 +179,7 @@ def test_a_reload_that_fails_meanwhile_is_put_back_and_halts(rig: Rig, fault: st
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_worker_two_generations_back_with_an_upload_holds_up_the_stop(rig: Rig) -> None:
     after, balancer = rig.next_release(), rig.balancer("lb1")
     inventory = rig.inventory("hurried", ("limit_s: 120", "limit_s: 4"))

@@ -191,6 +191,7 @@ def halts(site: Site, release: ShopRelease, *expected: str, unreadable: str = ""
     return halted
 
 
+@pytest.mark.every
 def test_a_compatible_release_rolls_and_everybody_stays_logged_in(site: Site) -> None:
     old, new = site.rig.release(), other_release(site)
     with site.users() as snapshot:

@@ -104,6 +104,7 @@ def test_a_frozen_operator_that_wakes_up_after_a_takeover_changes_nothing(
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_job_retried_after_a_kill_goes_on_with_the_same_rollout(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users():
@@ -119,6 +120,7 @@ def test_a_job_retried_after_a_kill_goes_on_with_the_same_rollout(rig: Rig) -> N
     rig.expect_well(after)
 
 
+@pytest.mark.every
 def test_a_lock_is_not_taken_from_a_living_holder_of_the_same_machine(rig: Rig) -> None:
     after = rig.next_release()
     with rig.users():

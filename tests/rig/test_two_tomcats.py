@@ -126,6 +126,7 @@ def have_used_both(site: Site, snapshot: Callable[[], Summary]) -> None:
     wait_until(lambda: snapshot().requests >= reached, f"{REACHED} more requests")
 
 
+@pytest.mark.every
 def test_adopting_keeps_the_hand_written_upstream_and_touches_no_tomcat(site: Site) -> None:
     for node in site.fleet.nodes:
         line = f"server localhost:{node.tomcat.port}"

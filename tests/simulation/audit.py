@@ -59,6 +59,8 @@ class Audit:
     claimed: dict[int, frozenset[str]] = field(default_factory=dict)
     forced: frozenset[str] = frozenset()
     """Whom the policy allowed to be cut off by what still drains; no more once they are back."""
+    was_forced: frozenset[str] = frozenset()
+    """Of whom a line said that this is over, which a later life may not know; none is back."""
     decisions: int = 0
     is_going_back: bool = False
     skipped: frozenset[str] = frozenset()
@@ -153,12 +155,10 @@ class Audit:
         if forged is None or by is None:
             return False
         name, at_ms, rollout = forged
-        others = [
-            lb for lb in self.world.balancers.values() if lb.name not in (name, *by.cut_at_start)
-        ]
+        others = [lb for lb in self.world.balancers.values() if lb.name not in (name, *by.unread)]
         is_seen = rollout in by.knew or any(rollout in lb.records for lb in others)
         is_it = rollout == token.rollout and is_seen
-        return is_it and by.began_ms > at_ms and name not in by.cut_at_start
+        return is_it and by.began_ms > at_ms and name not in by.unread
 
     def stopping(self, node: Node, goal: Goal) -> None:
         """A backend is about to be stopped by us."""
@@ -232,6 +232,7 @@ class Audit:
             return
         came = sorted(up - frozenset().union(*before.values()))
         self.forced -= set(came)
+        self.was_forced -= set(came)
         for backend in came:
             self._came_in(lb, world.nodes[backend], opened, by)
         for upstream, count in self.serving(lb, by).items():

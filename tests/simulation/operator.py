@@ -58,7 +58,8 @@ class Operator:
     """Intents are written, and nothing of them has been sent."""
     frozen: list[tuple[int, int]] = field(default_factory=list)
     """From when until when it stood still, each time."""
-    cut_at_start: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
+    """Machines whose copy of the record it could not read when it tried last."""
     knew: frozenset[str] = frozenset()
     """The rollouts of which its machine had a record when it began."""
     came: object = None
@@ -155,7 +156,7 @@ class Operator:
             for name in inventory.hosts
             if self._is_beyond_reach(name) and name not in self.off
         }
-        self.cut_at_start = frozenset(unreachable)
+        self.unread = frozenset(unreachable)
         connections = {name: Wire(self, name) for name in inventory.hosts}
         site = Site(inventory, connections, unreachable, self.off)
         for name in site.nginx:

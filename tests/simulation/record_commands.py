@@ -80,9 +80,12 @@ def append(world: World, machine: Machine, words: Sequence[str], stdin: bytes) -
     if machine.disk_full_until_ms > world.now_ms:
         raise Failed("cannot write (disk full?)")
     # Killed in the middle, a part of the lines is there.
-    machine.records[rollout] = before[:size] + stdin[: int(len(stdin) * HALF)]
+    half = before[:size] + stdin[: int(len(stdin) * HALF)]
+    machine.records[rollout] = half
     world.scheduler.pause()
-    machine.records[rollout] = before[:size] + stdin
+    if machine.records.get(rollout) == half:
+        machine.records[rollout] = before[:size] + stdin
+    # Else it was exchanged or removed meanwhile, and the rest went into a file without a name.
     world.audit.copied(machine, rollout, before, before[:size] + stdin)
     world.scheduler.pause()
     machine.current_record, machine.step = rollout, step

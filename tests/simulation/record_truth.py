@@ -19,7 +19,9 @@ from rolling_deploy.rollout.facts import (
     Purpose,
     Redirected,
     Released,
+    TakenOver,
 )
+from rolling_deploy.rollout.journal import read_chain
 from rolling_deploy.rollout.step import Goal
 from tests.simulation.endings import judge_end, judge_halt
 from tests.simulation.fleet_commands import sha
@@ -33,11 +35,13 @@ DECIDED = (Claimed, Forced, Proved, Released, Halted, Closed)
 """Facts that an operator decides on what it has looked at."""
 
 
-def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # one case a fact
+def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901, PLR0912 # one case a fact
     """Check a new fact of the record in hand, and keep what later ones are judged by."""
     match fact:
         case Opened():
-            _begin(audit, fact)
+            _begin(audit, fact, by)
+        case TakenOver():
+            audit.forced |= audit.was_forced & _forced_as_known_to(audit, by)
         case DeclaredOff():
             audit.off = fact.load_balancers
         case Met():
@@ -54,6 +58,7 @@ def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # 
         case Proved():
             _proved(audit, fact, by)
         case Released():
+            audit.was_forced |= audit.forced
             audit.forced = frozenset()
             _released(audit, fact, by)
         case Decided():
@@ -71,11 +76,12 @@ def judge_fact(audit: Audit, fact: Fact, by: Operator) -> None:  # noqa: C901 # 
             pass
 
 
-def _begin(audit: Audit, opened: Opened) -> None:
-    is_free = audit.is_closed or not audit.is_known_anywhere()
+def _begin(audit: Audit, opened: Opened, by: Operator) -> None:
+    is_free = audit.is_closed or not _is_known_to(audit, by)
     audit.check("one rollout", is_free, f"{opened.rollout} begins")
     audit.opened, audit.is_closed = opened, False
-    audit.off, audit.forced, audit.decisions = frozenset(), frozenset(), 0
+    audit.off, audit.decisions = frozenset(), 0
+    audit.forced = audit.was_forced = frozenset()
     audit.skipped, audit.stops = frozenset(), Counter()
     audit.is_going_back = False
     audit.proved_ms.clear()
@@ -90,6 +96,35 @@ def _begin(audit: Audit, opened: Opened) -> None:
     audit.met = set(opened.initial)
     for name, digest in opened.initial.items():
         _accept(audit, name, digest, opened.purpose)
+
+
+def _is_known_to(audit: Audit, by: Operator) -> bool:
+    """Answers whether the rollout in hand is found by who looks on its own disk and everywhere."""
+    if audit.opened is None or not audit.is_known_anywhere():
+        return False
+    rollout, lbs = audit.opened.rollout, audit.world.balancers.values()
+    return rollout in by.host.records or any(rollout in lb.records for lb in lbs)
+
+
+def _forced_as_known_to(audit: Audit, by: Operator) -> frozenset[str]:
+    """Answers whom the policy allowed to be cut off, and no line says that it is over.
+
+    By the record that this life goes on from: the end of one before may be on that one's disk only.
+    """
+    claimed: dict[int, frozenset[str]] = {}
+    forced: frozenset[str] = frozenset()
+    content = by.host.records.get(audit.opened.rollout, b"") if audit.opened else b""
+    for entry in read_chain(content, by.name).entries:
+        match entry.fact:
+            case Claimed(claim, backends):
+                claimed[claim] = frozenset(backends)
+            case Forced(claim):
+                forced = claimed[claim]
+            case Released():
+                forced = frozenset()
+            case _:
+                pass
+    return forced
 
 
 def _accept(audit: Audit, name: str, digest: str, purpose: Purpose) -> None:

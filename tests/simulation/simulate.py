@@ -173,7 +173,7 @@ class _Driver:
             is_closed = self.world.audit.opened is not before and self.world.audit.is_closed
             if is_closed or (said == "over" and not self._is_unfinished()):
                 return True
-            order = self._next(said, first)
+            order = self._next(said, first, order)
         self.world.audit.check("end", False, f"no end after {lives} lives: {self.world.picture()}")
         return False
 
@@ -227,8 +227,8 @@ class _Driver:
         audit = self.world.audit
         return not audit.is_closed and audit.is_known_anywhere()
 
-    def _next(self, said: str, first: Order) -> Order:
-        """What people do next."""
+    def _next(self, said: str, first: Order, last: Order) -> Order:
+        """What people do next, who told the life before to do `last`."""
         self._declare(said)
         if said in ("halted", "RolloutHalted"):
             self.halts += 1
@@ -247,7 +247,8 @@ class _Driver:
             return orders.resume()
         if said not in ("killed", "over"):
             self._wait(2_000)
-        return orders.resume()
+        # A machine that cannot go on has not heard their answer: they tell the next one.
+        return last if said == "RecordWrong" and last is not first else orders.resume()
 
     def _declare(self, said: str) -> None:
         """People declare off what is off, once it stands in their way; and when all else is done

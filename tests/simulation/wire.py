@@ -52,7 +52,11 @@ class Wire:
                 self.by, self.name, script, lambda: run(world, machine, words, content)
             )
             lines = [*lines, "end=done "]
+            if script == "record_read":
+                self.by.unread -= {self.name}
         except Lost as lost:
+            if script == "record_read":
+                self.by.unread |= {self.name}
             return Answer(False, None, b"", b"", str(lost), lost.was_started)
         except Spoken as spoken:
             lines = [*spoken.lines, f"end=refused {spoken}"]

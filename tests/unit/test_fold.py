@@ -89,7 +89,9 @@ def test_a_publication_touches_the_site_even_before_its_outcome() -> None:
     assert record(FIRST, *facts).is_touched
 
 
-@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.REFUSED])
+@pytest.mark.parametrize(
+    "outcome", [o for o in Outcome if o not in (Outcome.REFUSED, Outcome.NOT_SENT)]
+)
 def test_whatever_became_of_an_activation_the_backend_may_be_changed(outcome: Outcome) -> None:
     held = record(FIRST, *activated(FIRST, "app1", result=Result(outcome)))
     assert held.changed == held.unproven == {"app1"}

@@ -5,19 +5,22 @@ from __future__ import annotations
 import pytest
 
 from rolling_deploy.errors import RecordWrong
-from rolling_deploy.rollout.facts import Claimed, Fact, TakenOver, Waiting
+from rolling_deploy.rollout.facts import Claimed, Fact, Intended, TakenOver, Waiting
 from rolling_deploy.rollout.journal import (
     GENESIS,
     Chain,
     Entry,
     encode,
+    is_left_behind,
     is_superseded,
     read_chain,
     settle,
 )
+from rolling_deploy.rollout.step import Stage
 
 CLAIMED, WAITING = Claimed(1, ("app1",)), Waiting("drain")
 TAKEN = TakenOver("somebody else")
+INTENDED = Intended(Stage("app1"), 1)
 
 
 def chain(*facts: tuple[int, Fact]) -> Chain:
@@ -105,3 +108,44 @@ def test_half_a_line_is_loose() -> None:
 def test_two_lives_of_one_epoch_stay_a_fork() -> None:
     with pytest.raises(RecordWrong):
         settle({"lb1": chain((1, CLAIMED), (1, WAITING)), "lb2": chain((1, CLAIMED), (1, CLAIMED))})
+
+
+def test_a_takeover_for_this_disk_alone_is_left_behind_by_what_the_others_acted_on() -> None:
+    """Even a newer one: its life ended when no load balancer took it, and the desk's acted."""
+    own = chain((1, CLAIMED), (3, TAKEN))
+    desk = chain((1, CLAIMED), (2, TAKEN), (2, INTENDED))
+    assert is_left_behind(own, desk, is_everywhere=True)
+    # Somebody who was not asked may hold it, and then it counts.
+    assert not is_left_behind(own, desk, is_everywhere=False)
+
+
+def test_a_takeover_for_this_disk_alone_is_left_behind_by_the_loose_end_that_went_on() -> None:
+    """No load balancer took the record; then the first machine went on from its own end."""
+    own = chain((1, CLAIMED), (2, TAKEN))
+    first = chain((1, CLAIMED), (1, WAITING), (4, TAKEN), (4, INTENDED))
+    assert not is_superseded(own, first)
+    assert is_left_behind(own, first, is_everywhere=True)
+
+
+def test_an_end_that_may_have_been_acted_on_is_never_left_behind_by_an_older_takeover() -> None:
+    """A load balancer's disk that was put back from a backup may hold such a copy."""
+    own = chain((1, CLAIMED), (3, TAKEN), (3, INTENDED))
+    older = chain((1, CLAIMED), (2, TAKEN), (2, WAITING))
+    assert not is_left_behind(own, older, is_everywhere=True)
+
+
+def test_an_end_is_not_left_behind_without_a_takeover_or_within_one_life() -> None:
+    assert not is_left_behind(
+        chain((1, CLAIMED), (1, WAITING)), chain((1, CLAIMED), (1, CLAIMED)), is_everywhere=True
+    )
+    assert not is_left_behind(
+        chain((1, CLAIMED), (2, WAITING)), chain((1, CLAIMED), (3, CLAIMED)), is_everywhere=True
+    )
+    assert not is_left_behind(chain((1, CLAIMED)), chain((2, TAKEN)), is_everywhere=True)
+
+
+def test_a_superseded_end_with_an_intent_is_dropped_once_all_were_asked() -> None:
+    own = chain((1, CLAIMED), (1, INTENDED))
+    others = chain((1, CLAIMED), (2, TAKEN))
+    assert is_left_behind(own, others, is_everywhere=True)
+    assert not is_left_behind(own, others, is_everywhere=False)

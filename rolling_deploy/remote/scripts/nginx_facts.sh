@@ -153,9 +153,15 @@ LIST
 
 # Workers whose master is gone: nobody can tell them anything any more.
 say_orphans() {
+    o_first=$(orphans worker)
+    [ -n "$o_first" ] || return 0
+    # An nginx that is just being stopped may lose its master before its workers.
+    pause 1
+    list_processes
     find_elsewhere
     for o_pid in $(orphans worker); do
-        case $elsewhere in *" $o_pid "*) ;; *) say orphan "$o_pid" ;; esac
+        case $elsewhere in *" $o_pid "*) continue ;; esac
+        for o_one in $o_first; do [ "$o_one" != "$o_pid" ] || say orphan "$o_pid"; done
     done
 }
 
